@@ -1,0 +1,7 @@
+"""The scalar engine: micrograd retold, over floats, fractions or rigorous intervals."""
+
+from reference.engine import Value
+from reference.nn import MLP, Layer, Module, Neuron
+from reference.numbers import Ball
+
+__all__ = ["MLP", "Ball", "Layer", "Module", "Neuron", "Value"]
