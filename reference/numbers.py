@@ -120,7 +120,9 @@ class Ball:
         Both ends of the ball are rounded, ties to even, and must agree.
         """
         if not self.arb.is_finite():
-            raise Undecided(f"{self} is not a finite number, so it has no nearest float")
+            raise Undecided(
+                f"{self} is not a finite number, so it has no nearest float"
+            )
         low, high = (_rounded(end) for end in (self.arb.lower(), self.arb.upper()))
         if low != high:
             raise Undecided(

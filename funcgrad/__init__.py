@@ -1,0 +1,51 @@
+"""Tiny neural nets as pure JAX functions, trained whole runs at a time."""
+
+from funcgrad.losses import (
+    binary_cross_entropy,
+    cross_entropy,
+    hinge,
+    l2,
+    mean_squared_error,
+    squared_error,
+)
+from funcgrad.mlp import Layer, layer, linear, mlp, neuron, uniform
+from funcgrad.model import Model, objective
+from funcgrad.training import (
+    DivergedError,
+    Fit,
+    History,
+    Progress,
+    State,
+    fit,
+    init_state,
+    make_step,
+    print_progress,
+    train,
+)
+
+__all__ = [
+    "DivergedError",
+    "Fit",
+    "History",
+    "Layer",
+    "Model",
+    "Progress",
+    "State",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "fit",
+    "hinge",
+    "init_state",
+    "l2",
+    "layer",
+    "linear",
+    "make_step",
+    "mean_squared_error",
+    "mlp",
+    "neuron",
+    "objective",
+    "print_progress",
+    "squared_error",
+    "train",
+    "uniform",
+]
