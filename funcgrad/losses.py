@@ -41,13 +41,13 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(
-            f"cross_entropy needs whole-number labels, got {labels.dtype}: convert them "
-            f"with labels.astype(int)"
+            f"cross_entropy needs whole-number labels, got {labels.dtype}: convert "
+            f"them with labels.astype(int)"
         )
     if logits.ndim == 0 or logits.shape[:-1] != labels.shape:
         raise ValueError(
-            f"cross_entropy needs logits of shape (..., classes) and labels of the same "
-            f"shape without the last axis, got {logits.shape} and {labels.shape}"
+            f"cross_entropy needs logits of shape (..., classes) and labels of the "
+            f"same shape without the last axis, got {logits.shape} and {labels.shape}"
             f"{_reshape_hint(labels.shape, logits.shape[:-1])}"
         )
     classes = logits.shape[-1]

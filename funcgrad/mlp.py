@@ -1,6 +1,7 @@
 """The multi-layer perceptron: a neuron, a layer of them, layers in a row."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -74,15 +75,15 @@ def mlp(
     sizes = tuple(sizes)
     if len(sizes) < 2 or not all(isinstance(n, int) and n > 0 for n in sizes):
         raise ValueError(
-            f"mlp needs at least two sizes, inputs and outputs, each a whole number above "
-            f"0, got {sizes}: for example mlp([2, 16, 1])"
+            f"mlp needs at least two sizes, inputs and outputs, each a whole number "
+            f"above 0, got {sizes}: for example mlp([2, 16, 1])"
         )
     final = activation if final_activation is None else final_activation
     draw = _default_initializer(activation) if initializer is None else initializer
 
     def init(key: jax.Array, dtype: DTypeLike = jnp.float32) -> tuple[Layer, ...]:
         keys = jax.random.split(key, len(sizes) - 1)
-        shapes = zip(sizes[:-1], sizes[1:], strict=True)
+        shapes = list(pairwise(sizes))
         return tuple(
             Layer(w=draw(k, shape, dtype), b=jnp.zeros(shape[1], dtype))
             for k, shape in zip(keys, shapes, strict=True)

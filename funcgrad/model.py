@@ -1,4 +1,4 @@
-"""A model is a pair of pure functions; an objective is the number that training lowers."""
+"""A model is a pair of pure functions; an objective is what training lowers."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -3,8 +3,8 @@
 The heartbeat is micrograd's: forward, backward, update. There is no zeroing, because
 `jax.grad` returns a gradient instead of adding to one.
 
-`data` is any pytree whose leaves share a leading axis of rows, and a `batch` is the same
-pytree with fewer rows. Nothing here looks inside either.
+`data` is any pytree whose leaves share a leading axis of rows, and a `batch` is the
+same pytree with fewer rows. Nothing here looks inside either.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def train(
     def block(
         carry: tuple[State, jax.Array], length: int
     ) -> tuple[tuple[State, jax.Array], jax.Array]:
-        """Do `length` <= `per_epoch` steps, which may begin in the middle of an epoch."""
+        """Do `length` <= `per_epoch` steps, which may begin within an epoch."""
         state, order = carry
         next_order = order_of(state.step // per_epoch + 1)
         both = jnp.concatenate([order, next_order])
@@ -290,10 +290,14 @@ def _run_chunk(
     losses = jnp.zeros(_CHUNK, jnp.result_type(float))
     state, order = start
 
-    def steps_until(end: jax.Array, state: State, losses: jax.Array, batch_of: Any):
+    def steps_until(
+        end: jax.Array, state: State, losses: jax.Array, batch_of: Any
+    ) -> tuple[State, jax.Array]:
         first = start[0].step
 
-        def one(i: jax.Array, carry: tuple[State, jax.Array]):
+        def one(
+            i: jax.Array, carry: tuple[State, jax.Array]
+        ) -> tuple[State, jax.Array]:
             state, losses = carry
             state, loss = step(state, batch_of(i))
             return state, losses.at[i - first].set(loss.astype(losses.dtype))
@@ -308,7 +312,9 @@ def _run_chunk(
     per_epoch, batch_size = order.shape
     order_of, _ = _shuffle(data, batch_size, key)
 
-    def epoch(carry: tuple[State, jax.Array, jax.Array]):
+    def epoch(
+        carry: tuple[State, jax.Array, jax.Array],
+    ) -> tuple[State, jax.Array, jax.Array]:
         state, losses, order = carry
         this_epoch = state.step // per_epoch
         is_new = state.step % per_epoch == 0
@@ -363,11 +369,11 @@ def _count_rows(data: Any) -> int:
     """Return the number of rows that all leaves share, or say which leaf differs."""
     leaves = jax.tree_util.tree_leaves_with_path(data)
     shapes = {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
-    counts = {shape[0] if shape else None for shape in shapes.values()}
-    if len(counts) != 1 or counts & {None, 0}:
+    counts = {shape[0] if shape else 0 for shape in shapes.values()}
+    if len(counts) != 1 or 0 in counts:
         raise ValueError(
-            f"data needs arrays with the same number of rows, at least one, along their "
-            f"first axis, got shapes {shapes}"
+            f"data needs arrays with the same number of rows, at least one, along "
+            f"their first axis, got shapes {shapes}"
         )
     return counts.pop()
 
