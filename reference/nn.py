@@ -148,7 +148,9 @@ class MLP(Module):
         `Ball`. `jax.tree.map(lambda a: a.tolist(), params)` makes the lists.
         """
         sizes = [len(params[0][0]), *(len(b) for _, b in params)]
-        model = cls(sizes[0], sizes[1:], activation, final_activation)
+        # A generator of its own, as the numbers drawn here are replaced right away.
+        rng = random.Random(0)
+        model = cls(sizes[0], sizes[1:], activation, final_activation, rng=rng)
         for i, (layer, (w, b)) in enumerate(zip(model.layers, params, strict=True)):
             for row in w:
                 if len(w) != sizes[i] or len(row) != sizes[i + 1]:

@@ -13,6 +13,8 @@ so it turns into a `Fraction` or a `Ball` without loss.
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
 from types import ModuleType
@@ -23,6 +25,19 @@ class Undecided(ArithmeticError):
     """Raised where balls overlap, so that the answer is not known."""
 
 
+def _binary(operation: Callable[[Any, Any], Any]) -> Callable[[Ball, Any], Ball]:
+    """Return the method for an operator; what is no number, such as a Value, may try."""
+
+    def method(ball: Ball, other: Any) -> Ball:
+        try:
+            arb = _arb(other)
+        except TypeError:
+            return NotImplemented
+        return _ball(operation(ball.arb, arb))
+
+    return method
+
+
 class Ball:
     """A real number known to lie within `middle ± radius`, by python-flint's `arb`.
 
@@ -31,7 +46,7 @@ class Ball:
     the first ball made raises it from flint's default of 53 to 128.
 
     >>> Ball(2) / 3
-    Ball(0.66666666666666667)
+    Ball([0.66666666666666667 +/- 3.34e-18])
     >>> Ball(2) / 3 < Ball("0.6667")
     True
     """
@@ -41,38 +56,14 @@ class Ball:
     def __init__(self, x: Any = 0):
         self.arb = _arb(x)
 
-    def __add__(self, other: Any) -> Ball:
-        return _ball(self.arb + _arb(other))
-
-    def __sub__(self, other: Any) -> Ball:
-        return _ball(self.arb - _arb(other))
-
-    def __mul__(self, other: Any) -> Ball:
-        return _ball(self.arb * _arb(other))
-
-    def __truediv__(self, other: Any) -> Ball:
-        divisor = _arb(other)
-        if divisor == 0:
-            raise ZeroDivisionError(f"{self} divided by zero")
-        return _ball(self.arb / divisor)
-
-    def __pow__(self, exponent: Any) -> Ball:
-        exponent = _arb(exponent)
-        if self.arb == 0 and exponent < 0:
-            raise ZeroDivisionError(f"zero to the power {_ball(exponent)}")
-        return _ball(self.arb**exponent)
-
-    __radd__ = __add__
-    __rmul__ = __mul__
-
-    def __rsub__(self, other: Any) -> Ball:
-        return Ball(other) - self
-
-    def __rtruediv__(self, other: Any) -> Ball:
-        return Ball(other) / self
-
-    def __rpow__(self, other: Any) -> Ball:
-        return Ball(other) ** self
+    __add__ = __radd__ = _binary(operator.add)
+    __mul__ = __rmul__ = _binary(operator.mul)
+    __sub__ = _binary(operator.sub)
+    __rsub__ = _binary(lambda a, b: b - a)
+    __truediv__ = _binary(lambda a, b: _divide(a, b))
+    __rtruediv__ = _binary(lambda a, b: _divide(b, a))
+    __pow__ = _binary(lambda a, b: _power(a, b))
+    __rpow__ = _binary(lambda a, b: _power(b, a))
 
     def __neg__(self) -> Ball:
         return _ball(-self.arb)
@@ -207,6 +198,18 @@ def _is_whole(x: Any) -> bool:
 def _rounded(exact_arb: Any) -> float:
     mantissa, exponent = exact_arb.man_exp()
     return float(Fraction(int(mantissa)) * Fraction(2) ** int(exponent))
+
+
+def _divide(a: Any, b: Any) -> Any:
+    if b == 0:
+        raise ZeroDivisionError(f"{_ball(a)} divided by zero")
+    return a / b
+
+
+def _power(a: Any, exponent: Any) -> Any:
+    if a == 0 and exponent < 0:
+        raise ZeroDivisionError(f"zero to the power {_ball(exponent)}")
+    return a**exponent
 
 
 def _ball(arb: Any) -> Ball:
