@@ -14,8 +14,9 @@ from reference import numbers
 class Value:
     """A number, the gradient of some output with respect to it, and its children.
 
-    `data` is a float, a `fractions.Fraction` or a `reference.numbers.Ball`; `grad` is
-    d(output)/d(self) once `output.backward()` ran. `label` is for people.
+    `data` is a float (an int will do), a `fractions.Fraction` or a
+    `reference.numbers.Ball`; `grad` is d(output)/d(self) once `output.backward()` ran.
+    `label` is for people. `reference.drawing.draw(value)` shows the whole graph.
 
     `<`, `<=`, `>` and `>=` compare data. `==` stays identity, so that a Value can be
     an element of a set and a key of a dict.
@@ -27,21 +28,23 @@ class Value:
     (16.0, -16.0)
     """
 
-    __slots__ = ("data", "grad", "label", "_prev", "_local_grads", "_op", "__weakref__")
+    __slots__ = ("__weakref__", "_local_grads", "_op", "_prev", "data", "grad", "label")
 
     def __init__(
         self,
         data: Any,
-        _prev: tuple[Value, ...] = (),
+        _children: tuple[Value, ...] = (),
         _op: str = "",
         _local_grads: tuple[Any, ...] = (),
         *,
         label: str = "",
     ):
+        if type(data) is not float and not _children:
+            data = numbers.number(data)
         self.data = data
         self.grad: Any = 0
         self.label = label
-        self._prev = _prev
+        self._prev = _children
         self._op = _op
         self._local_grads = _local_grads
 
@@ -66,14 +69,23 @@ class Value:
         """Return self ** exponent; a plain number is a constant, a Value a variable."""
         if isinstance(exponent, Value):
             return exponent.__rpow__(self)
-        x, n = numbers.same_kind(self.data, exponent)
-        slope = n * numbers.power(x, n - 1) if n != 0 else n
-        return Value(numbers.power(x, n), (self,), f"**{exponent}", (slope,))
+        x, n = numbers.same_kind(self.data, numbers.number(exponent))
+        out = numbers.power(x, n)
+        try:
+            slope = n * numbers.power(x, n - 1) if n != 0 else n
+        except ZeroDivisionError as error:
+            raise ZeroDivisionError(f"x ** {n} has no finite slope at x = 0") from error
+        return Value(out, (self,), f"**{exponent}", (slope,))
 
     def __rpow__(self, base: Any) -> Value:
-        base, y, x = _operands(self, base)
-        out = numbers.power(x, y)
-        slope = y * numbers.power(x, y - 1) if y != 0 else y
+        base, n, x = _operands(self, base)
+        if x <= 0:
+            raise ValueError(
+                f"{x} ** Value({n}) has no slope in its exponent: a variable exponent "
+                f"needs a base above 0, a constant one is given as a plain number"
+            )
+        out = numbers.power(x, n)
+        slope = n * numbers.power(x, n - 1)
         return Value(out, (base, self), "**", (slope, out * numbers.log(x)))
 
     def __neg__(self) -> Value:
@@ -108,11 +120,8 @@ class Value:
         return Value(out, (self,), "tanh", (1 - out * out,))
 
     def sigmoid(self) -> Value:
-        """Return 1 / (1 + e**-self), written so that no exponential overflows."""
-        small = numbers.exp(-self.data if self.data > 0 else self.data)
-        larger, smaller = 1 / (1 + small), small / (1 + small)
-        out = larger if self.data > 0 else smaller
-        return Value(out, (self,), "sigmoid", (larger * smaller,))
+        out = numbers.sigmoid(self.data)
+        return Value(out, (self,), "sigmoid", (out * numbers.sigmoid(-self.data),))
 
     def backward(self) -> None:
         """Add d(self)/d(leaf) to `grad` of every leaf, by the chain rule.
@@ -126,28 +135,29 @@ class Value:
                 node.grad = 0
         self.grad += 1
         for node in reversed(nodes):
+            grad = node.grad
             for child, local_grad in zip(node._prev, node._local_grads, strict=True):
-                child.grad += local_grad * node.grad
+                child.grad += local_grad * grad
 
     def graph(self) -> list[Value]:
         """Return every node that `self` was made from, children first, `self` last.
 
         The order depends on nothing but the graph, and depth is bounded by memory
-        alone: the traversal keeps its own stack.
+        alone: the walk keeps its own path from `self` down to where it is.
         """
         order: list[Value] = []
-        seen: set[Value] = set()
-        stack = [(self, iter(self._prev))]
-        seen.add(self)
-        while stack:
-            node, children = stack[-1]
-            child = next(children, None)
-            if child is None:
+        seen = {self}
+        path = [(self, iter(self._prev))]
+        while path:
+            node, children = path[-1]
+            for child in children:
+                if child not in seen:
+                    seen.add(child)
+                    path.append((child, iter(child._prev)))
+                    break
+            else:
                 order.append(node)
-                stack.pop()
-            elif child not in seen:
-                seen.add(child)
-                stack.append((child, iter(child._prev)))
+                path.pop()
         return order
 
     def __lt__(self, other: Any) -> bool:

@@ -1,13 +1,15 @@
 """Neuron, layer and MLP over scalars, after micrograd's `nn.py`.
 
 A neuron is activation(w1 x1 + ... + wn xn + b); a layer is several neurons on the same
-inputs; an MLP is layers in a row.
+inputs; an MLP is layers in a row. Where micrograd says `nonlin=False`, this says
+`activation="linear"`.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from reference.engine import Value
@@ -44,7 +46,8 @@ class Neuron(Module):
     ):
         if activation not in ACTIVATIONS:
             raise ValueError(
-                f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}"
+                f"activation must be one of {', '.join(ACTIVATIONS)}, "
+                f"got {activation!r}"
             )
         uniform = random.uniform if rng is None else rng.uniform
         self.w = [Value(uniform(-1, 1)) for _ in range(n_in)]
@@ -54,21 +57,22 @@ class Neuron(Module):
     def __call__(self, x: Sequence[Any]) -> Value:
         if len(x) != len(self.w):
             raise ValueError(
-                f"this neuron takes {len(self.w)} inputs, got {len(x)}: pass one row of "
-                f"{len(self.w)} numbers"
+                f"this neuron takes {len(self.w)} inputs, got {len(x)}: "
+                f"pass one row of {len(self.w)} numbers"
             )
-        total = sum((w * x for w, x in zip(self.w, x, strict=True)), self.b)
+        total = sum((wi * xi for wi, xi in zip(self.w, x, strict=True)), self.b)
         return ACTIVATIONS[self.activation](total)
 
     def parameters(self) -> list[Value]:
         return [*self.w, self.b]
 
     def __repr__(self) -> str:
-        return f"{self.activation.capitalize()}Neuron({len(self.w)})"
+        name = "ReLU" if self.activation == "relu" else self.activation.capitalize()
+        return f"{name}Neuron({len(self.w)})"
 
 
 class Layer(Module):
-    """`n_out` neurons on the same `n_in` inputs; one neuron alone gives a bare Value."""
+    """`n_out` neurons on the same `n_in` inputs; a single one gives a bare Value."""
 
     def __init__(
         self,
@@ -97,11 +101,11 @@ class MLP(Module):
     `final_activation=None` makes the last layer like the others; "linear" is for logits
     and regression. Activations: linear, relu, sigmoid, tanh.
 
-    >>> model = MLP(2, [3, 1], rng=random.Random(0))
+    >>> model = MLP(2, [2, 1], rng=random.Random(0))
     >>> model
-    MLP of [Layer of [TanhNeuron(2), TanhNeuron(2), TanhNeuron(2)], Layer of [TanhNeuron(3)]]
+    MLP of [Layer of [TanhNeuron(2), TanhNeuron(2)], Layer of [TanhNeuron(2)]]
     >>> len(model.parameters())
-    13
+    9
     """
 
     def __init__(
@@ -116,10 +120,10 @@ class MLP(Module):
         sizes = [n_in, *n_outs]
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(
-                f"an MLP needs at least one input and one layer of at least one neuron, "
-                f"got n_in={n_in} and n_outs={list(n_outs)}"
+                f"an MLP needs at least one input and one layer of at least one "
+                f"neuron, got n_in={n_in} and n_outs={list(n_outs)}"
             )
-        *hidden, last = zip(sizes[:-1], sizes[1:], strict=True)
+        *hidden, last = pairwise(sizes)
         final = activation if final_activation is None else final_activation
         self.layers = [Layer(*size, activation, rng=rng) for size in hidden]
         self.layers.append(Layer(*last, final, rng=rng))
@@ -147,17 +151,22 @@ class MLP(Module):
         for each neuron. `number` is what the Values shall hold: `float`, `Fraction` or
         `Ball`. `jax.tree.map(lambda a: a.tolist(), params)` makes the lists.
         """
+        if not params:
+            raise ValueError("an MLP needs (w, b) for at least one layer, got none")
         sizes = [len(params[0][0]), *(len(b) for _, b in params)]
-        # A generator of its own, as the numbers drawn here are replaced right away.
-        rng = random.Random(0)
-        model = cls(sizes[0], sizes[1:], activation, final_activation, rng=rng)
-        for i, (layer, (w, b)) in enumerate(zip(model.layers, params, strict=True)):
-            for row in w:
-                if len(w) != sizes[i] or len(row) != sizes[i + 1]:
-                    raise ValueError(
-                        f"layer {i} needs w of shape ({sizes[i]}, {sizes[i + 1]}) to fit "
-                        f"its neighbours, got ({len(w)}, {len(row)})"
-                    )
+        for i, ((w, _), (n_in, n_out)) in enumerate(
+            zip(params, pairwise(sizes), strict=True)
+        ):
+            if len(w) != n_in or any(len(row) != n_out for row in w):
+                raise ValueError(
+                    f"layer {i} needs w of shape ({n_in}, {n_out}), one row for each "
+                    f"input and one column for each entry of b, got {len(w)} rows of "
+                    f"{sorted({len(row) for row in w})}"
+                )
+        model = cls(
+            sizes[0], sizes[1:], activation, final_activation, rng=random.Random(0)
+        )
+        for layer, (w, b) in zip(model.layers, params, strict=True):
             for j, neuron in enumerate(layer.neurons):
                 neuron.w = [Value(number(row[j])) for row in w]
                 neuron.b = Value(number(b[j]))

@@ -6,8 +6,11 @@
 | `fractions.Fraction` | exact                           | raises: no exact value    |
 | `Ball`               | intervals that hold the truth   | intervals, rigorous       |
 
+An `int` is welcome where a float is, and follows Python: 1 / 3 is a float.
+
 Where two kinds meet, the more exact one wins: a float is an exact dyadic rational,
-so it turns into a `Fraction` or a `Ball` without loss.
+so it turns into a `Fraction` or a `Ball` without loss. What was rounded before they
+met stays rounded, so a computation is exact where its leaves all are.
 """
 
 from __future__ import annotations
@@ -25,17 +28,46 @@ class Undecided(ArithmeticError):
     """Raised where balls overlap, so that the answer is not known."""
 
 
-def _binary(operation: Callable[[Any, Any], Any]) -> Callable[[Ball, Any], Ball]:
-    """Return the method for an operator; what is no number, such as a Value, may try."""
+def _operation(function: Callable[[Any, Any], Any]) -> Callable[[Ball, Any], Ball]:
+    """Return a method of `Ball`; what is no number gets its own say (`Value` does)."""
 
-    def method(ball: Ball, other: Any) -> Ball:
-        try:
-            arb = _arb(other)
-        except TypeError:
+    def method(self: Ball, other: Any) -> Ball:
+        if not isinstance(other, Ball | int | float | Fraction):
             return NotImplemented
-        return _ball(operation(ball.arb, arb))
+        return _ball(function(self.arb, _arb(other)))
 
     return method
+
+
+def _comparison(
+    yes: Callable[[Any, Any], bool], no: Callable[[Any, Any], bool]
+) -> Callable[[Ball, Any], bool]:
+    """Return a method of `Ball` that raises where neither answer is certain."""
+
+    def method(self: Ball, other: Any) -> bool:
+        if not isinstance(other, Ball | int | float | Fraction):
+            return NotImplemented
+        a, b = self.arb, _arb(other)
+        if yes(a, b) or no(a, b):
+            return yes(a, b)
+        raise Undecided(
+            f"{self} and {_ball(b)} overlap, so their order is not known: "
+            f"{_more_precision()}"
+        )
+
+    return method
+
+
+def _arb_divide(a: Any, b: Any) -> Any:
+    if b == 0:
+        raise ZeroDivisionError(f"{_ball(a)} divided by zero")
+    return a / b
+
+
+def _arb_power(a: Any, b: Any) -> Any:
+    if a == 0 and b < 0:
+        raise ZeroDivisionError(f"zero to the power {_ball(b)}")
+    return a**b
 
 
 class Ball:
@@ -55,15 +87,24 @@ class Ball:
 
     def __init__(self, x: Any = 0):
         self.arb = _arb(x)
+        if not self.arb.is_finite():
+            raise ValueError(f"a Ball holds a finite number, got {x}")
 
-    __add__ = __radd__ = _binary(operator.add)
-    __mul__ = __rmul__ = _binary(operator.mul)
-    __sub__ = _binary(operator.sub)
-    __rsub__ = _binary(lambda a, b: b - a)
-    __truediv__ = _binary(lambda a, b: _divide(a, b))
-    __rtruediv__ = _binary(lambda a, b: _divide(b, a))
-    __pow__ = _binary(lambda a, b: _power(a, b))
-    __rpow__ = _binary(lambda a, b: _power(b, a))
+    __add__ = __radd__ = _operation(operator.add)
+    __mul__ = __rmul__ = _operation(operator.mul)
+    __sub__ = _operation(operator.sub)
+    __rsub__ = _operation(lambda a, b: b - a)
+    __truediv__ = _operation(_arb_divide)
+    __rtruediv__ = _operation(lambda a, b: _arb_divide(b, a))
+    __pow__ = _operation(_arb_power)
+    __rpow__ = _operation(lambda a, b: _arb_power(b, a))
+
+    __lt__ = _comparison(operator.lt, operator.ge)
+    __le__ = _comparison(operator.le, operator.gt)
+    __gt__ = _comparison(operator.gt, operator.le)
+    __ge__ = _comparison(operator.ge, operator.lt)
+    __eq__ = _comparison(operator.eq, operator.ne)
+    __hash__ = None  # type: ignore[assignment]  # equality may be undecided
 
     def __neg__(self) -> Ball:
         return _ball(-self.arb)
@@ -77,33 +118,8 @@ class Ball:
     def tanh(self) -> Ball:
         return _ball(self.arb.tanh())
 
-    def __lt__(self, other: Any) -> bool:
-        other = _arb(other)
-        return self._decided(self.arb < other, self.arb >= other, other)
-
-    def __le__(self, other: Any) -> bool:
-        other = _arb(other)
-        return self._decided(self.arb <= other, self.arb > other, other)
-
-    def __gt__(self, other: Any) -> bool:
-        return Ball(other) < self
-
-    def __ge__(self, other: Any) -> bool:
-        return Ball(other) <= self
-
-    def __eq__(self, other: Any) -> bool:
-        other = _arb(other)
-        return self._decided(self.arb == other, self.arb != other, other)
-
-    __hash__ = None  # type: ignore[assignment]  # equality may be undecided
-
-    def _decided(self, yes: bool, no: bool, other: Any) -> bool:
-        if yes or no:
-            return yes
-        raise Undecided(
-            f"{self} and {_ball(other)} overlap, so their order is not known: raise "
-            f"the precision, for example flint.ctx.prec = {2 * _flint().ctx.prec}"
-        )
+    def sigmoid(self) -> Ball:
+        return _ball(1 / (1 + (-self.arb).exp()))
 
     def __float__(self) -> float:
         """Round to the nearest float, correctly; raise where the ball leaves it open.
@@ -111,16 +127,13 @@ class Ball:
         Both ends of the ball are rounded, ties to even, and must agree.
         """
         if not self.arb.is_finite():
-            raise Undecided(
-                f"{self} is not a finite number, so it has no nearest float"
-            )
+            raise Undecided(f"{self} has no bounds, so it has no nearest float")
         low, high = (_rounded(end) for end in (self.arb.lower(), self.arb.upper()))
         if low != high:
             raise Undecided(
-                f"{self} lies across the border between two floats: raise the "
-                f"precision, for example flint.ctx.prec = {2 * _flint().ctx.prec}"
+                f"{self} lies across the border between two floats: {_more_precision()}"
             )
-        return low
+        return high
 
     def __repr__(self) -> str:
         return f"Ball({self.arb.str(17)})"
@@ -143,6 +156,14 @@ def tanh(x: Any) -> Any:
     return _function("tanh", x)
 
 
+def sigmoid(x: Any) -> Any:
+    """Return 1 / (1 + e**-x), written so that no exponential overflows."""
+    if isinstance(x, int | float):
+        small = math.exp(-abs(x))
+        return (1 if x > 0 else small) / (1 + small)
+    return _function("sigmoid", x)
+
+
 def power(x: Any, exponent: Any) -> Any:
     """Return x**exponent in the kind of number that they are.
 
@@ -150,7 +171,7 @@ def power(x: Any, exponent: Any) -> Any:
     since a root of a negative number is not real.
     """
     if _is_whole(exponent):
-        return x ** int(exponent) if isinstance(x, Fraction) else x**exponent
+        return _power(x, int(exponent) if isinstance(x, Fraction) else exponent)
     if x < 0:
         raise ValueError(
             f"{x} ** {exponent} is not a real number: a negative base takes whole "
@@ -158,7 +179,19 @@ def power(x: Any, exponent: Any) -> Any:
         )
     if isinstance(x, Fraction):
         raise _no_exact_value(f"** {exponent}")
-    return x**exponent
+    return _power(x, exponent)
+
+
+def number(x: Any) -> Any:
+    """Return `x` as a number that a `Value` can hold: NumPy's and JAX's as Python's."""
+    if hasattr(x, "item"):
+        x = x.item()
+    if not isinstance(x, int | float | Fraction | Ball):
+        raise TypeError(
+            f"a Value holds one real number: an int, a float, a Fraction or a Ball, "
+            f"got {type(x).__name__} {x!r}"
+        )
+    return x
 
 
 def same_kind(a: Any, b: Any) -> tuple[Any, Any]:
@@ -170,16 +203,33 @@ def same_kind(a: Any, b: Any) -> tuple[Any, Any]:
     if isinstance(a, Ball) or isinstance(b, Ball):
         return Ball(a), Ball(b)
     if isinstance(a, Fraction) or isinstance(b, Fraction):
-        return Fraction(_plain(a)), Fraction(_plain(b))
+        return Fraction(a), Fraction(b)
     return a, b
 
 
 def _function(name: str, x: Any) -> Any:
     if isinstance(x, Fraction):
         raise _no_exact_value(name)
-    if isinstance(x, (int, float)):
+    if isinstance(x, Ball):
+        return getattr(x, name)()
+    try:
         return getattr(math, name)(x)
-    return getattr(x, name)()
+    except OverflowError as error:
+        raise _too_large(f"{name}({x})") from error
+
+
+def _power(x: Any, exponent: Any) -> Any:
+    try:
+        return x**exponent
+    except OverflowError as error:
+        raise _too_large(f"{x} ** {exponent}") from error
+
+
+def _too_large(what: str) -> OverflowError:
+    return OverflowError(
+        f"{what} is above the largest float: scale the numbers down, or use "
+        f"reference.numbers.Ball"
+    )
 
 
 def _no_exact_value(what: str) -> TypeError:
@@ -196,20 +246,18 @@ def _is_whole(x: Any) -> bool:
 
 
 def _rounded(exact_arb: Any) -> float:
-    mantissa, exponent = exact_arb.man_exp()
-    return float(Fraction(int(mantissa)) * Fraction(2) ** int(exponent))
+    """Return the float nearest to mantissa * 2**exponent (int / int rounds so)."""
+    mantissa, exponent = (int(part) for part in exact_arb.man_exp())
+    size = mantissa.bit_length() + exponent
+    if size > 1024:
+        raise _too_large(repr(_ball(exact_arb)))
+    if size < -1100:  # far below half the smallest float, 2**-1075
+        return math.copysign(0.0, mantissa)
+    return mantissa * 2 ** max(exponent, 0) / 2 ** max(-exponent, 0)
 
 
-def _divide(a: Any, b: Any) -> Any:
-    if b == 0:
-        raise ZeroDivisionError(f"{_ball(a)} divided by zero")
-    return a / b
-
-
-def _power(a: Any, exponent: Any) -> Any:
-    if a == 0 and exponent < 0:
-        raise ZeroDivisionError(f"zero to the power {_ball(exponent)}")
-    return a**exponent
+def _more_precision() -> str:
+    return f"raise the precision, for example flint.ctx.prec = {2 * _flint().ctx.prec}"
 
 
 def _ball(arb: Any) -> Ball:
@@ -224,12 +272,9 @@ def _arb(x: Any) -> Any:
     flint = _flint()
     if isinstance(x, Fraction):
         return flint.arb(flint.fmpq(x.numerator, x.denominator))
-    return flint.arb(_plain(x))
-
-
-def _plain(x: Any) -> Any:
-    """Return the Python number that a NumPy or JAX scalar holds."""
-    return x.item() if hasattr(x, "item") else x
+    if x is None:  # which flint takes for 0
+        raise TypeError("a Ball holds a number, got None")
+    return flint.arb(x.item() if hasattr(x, "item") else x)
 
 
 @cache
