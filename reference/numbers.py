@@ -77,6 +77,9 @@ class Ball:
     rounded on the way. The working precision is flint's own, `flint.ctx.prec` bits;
     the first ball made raises it from flint's default of 53 to 128.
 
+    One thing is out of its hands: before Python 3.13, `Fraction ** Ball` rounds the
+    fraction to a float first. Write `Ball(fraction) ** ball`.
+
     >>> Ball(2) / 3
     Ball([0.66666666666666667 +/- 3.34e-18])
     >>> Ball(2) / 3 < Ball("0.6667")

@@ -162,6 +162,43 @@ def test_nothing_overlaps_in_any_graph(seed):
     assert faults(svg) == []
 
 
+def drawn_operands(svg):
+    """Return, for each box's label, where its edges come from when followed by eye."""
+    placed, lines = boxes(svg), edges(svg)
+    curves = [p for p in lines if len(p) == 4]
+    lanes = [p for p in lines if len(p) == 2]
+
+    def meet(p, q):
+        # Coordinates and sizes are written to 0.1 pixels, so sums are off by 0.15.
+        return abs(p[0] - q[0]) < 0.2 and abs(p[1] - q[1]) < 0.2
+
+    def source(point):
+        for x, y, w, h, words in placed:
+            if meet(point, (x + w, y + h / 2)):
+                return words[0]
+        (lane,) = [lane for lane in lanes if meet(point, lane[1])]
+        (curve,) = [curve for curve in curves if meet(curve[-1], lane[0])]
+        return source(curve[0])
+
+    return {
+        words[0]: [
+            source(curve[0])
+            for curve in sorted(curves, key=lambda p: p[-1][1])
+            if curve[-1][0] == x and y < curve[-1][1] < y + h
+        ]
+        for x, y, _, h, words in placed
+    }
+
+
+@pytest.mark.parametrize("build", [seed_neuron, small_net, shared_far_away])
+def test_edges_lead_from_operands_to_results(build):
+    value = build()
+    for i, node in enumerate(value.graph()):
+        node.label = f"v{i}"
+    expected = {n.label: [c.label for c in n._prev] for n in value.graph()}
+    assert drawn_operands(draw(value)) == expected
+
+
 def test_the_overlap_check_can_fail():
     svg = draw(seed_neuron())
     first, second = re.findall(r'<rect x="[\d.]+" y="([\d.]+)"', svg)[:2]
