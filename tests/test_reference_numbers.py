@@ -251,3 +251,15 @@ def test_the_rest_works_without_flint(without_flint):
         ((w * 2 - 1).relu() ** 2).backward()
         assert w.grad == 20
     assert Value(0.0).tanh().data == 0
+
+
+def test_a_bare_arb_is_computed_with_as_a_ball_is():
+    def gradient(number):
+        x = Value(number)
+        ((2 * x + 1.5 - x * x).tanh().exp() / x + x**2).backward()
+        return x.grad
+
+    third = Fraction(1, 3)
+    ball, arb = gradient(Ball(third)), gradient(Ball(third).arb)
+    assert type(ball) is Ball and type(arb) is type(ball.arb)
+    assert ball.arb.str() == arb.str()
