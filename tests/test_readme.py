@@ -30,8 +30,11 @@ BLOCKS = python_blocks(README.read_text())
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_block_prints_what_it_says(block):
+def test_block_prints_what_it_says(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert run(block) == expected_output(block)
+    for written in tmp_path.iterdir():
+        assert written.read_text() == (README.parent / "docs" / written.name).read_text()
 
 
 def test_there_are_blocks_that_print():
