@@ -34,7 +34,8 @@ def test_block_prints_what_it_says(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(block) == expected_output(block)
     for written in tmp_path.iterdir():
-        assert written.read_text() == (README.parent / "docs" / written.name).read_text()
+        kept = README.parent / "docs" / written.name
+        assert written.read_text() == kept.read_text()
 
 
 def test_there_are_blocks_that_print():
