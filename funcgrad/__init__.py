@@ -1,5 +1,6 @@
 """Tiny neural nets as pure JAX functions, trained whole runs at a time."""
 
+from funcgrad.checkpoint import load, load_metadata, save
 from funcgrad.losses import (
     binary_cross_entropy,
     cross_entropy,
@@ -22,6 +23,7 @@ from funcgrad.training import (
     print_progress,
     train,
 )
+from funcgrad.version import __version__
 
 __all__ = [
     "DivergedError",
@@ -31,6 +33,7 @@ __all__ = [
     "Model",
     "Progress",
     "State",
+    "__version__",
     "binary_cross_entropy",
     "cross_entropy",
     "fit",
@@ -39,12 +42,15 @@ __all__ = [
     "l2",
     "layer",
     "linear",
+    "load",
+    "load_metadata",
     "make_step",
     "mean_squared_error",
     "mlp",
     "neuron",
     "objective",
     "print_progress",
+    "save",
     "squared_error",
     "train",
     "uniform",

@@ -1,0 +1,169 @@
+"""Checkpoints: any pytree of arrays as one safetensors file, which holds no code.
+
+Each leaf is a tensor named after its path, such as `params.0.w`, so that any reader of
+safetensors can open it. Metadata is text by name.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+# The names that safetensors gives to the dtypes of NumPy and JAX.
+_DTYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": jnp.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+    "C64": np.complex64,
+}
+
+
+def save(
+    path: str | os.PathLike[str], tree: Any, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write every leaf of `tree`, and `metadata`, to one safetensors file.
+
+    The file appears whole or not at all: a temporary one beside it is written, synced
+    and put in its place, and what was there before stays until then. The folder must
+    exist.
+    """
+    metadata = dict(metadata or {})
+    wrong = [k for k, v in metadata.items() if not isinstance(v, str)]
+    if wrong:
+        raise ValueError(
+            f"metadata must be text, got {type(metadata[wrong[0]]).__name__} for "
+            f"{wrong[0]!r}: convert it, for example with json.dumps"
+        )
+    tensors = {}
+    for name, leaf in _named_leaves(tree):
+        if name in tensors:
+            raise ValueError(f"two leaves of the tree are named {name!r}: rename a key")
+        tensors[name] = _to_numpy(name, leaf)
+    write_whole(path, safetensors.numpy.save(tensors, metadata))
+
+
+def load(path: str | os.PathLike[str], like: Any) -> Any:
+    """Return the tree in `path`, with the structure, shapes and dtypes of `like`.
+
+    The leaves of `like` are arrays or `jax.ShapeDtypeStruct`s, such as
+    `jax.eval_shape(model.init, key)` gives; those that are already on a device say
+    where the new ones go. Nothing is converted: a leaf that is missing, left over, or
+    of another shape or dtype raises a `ValueError` that names it.
+    """
+    tensors = _read(path)
+    wanted = _named_leaves(like)
+    extra = sorted(tensors.keys() - {name for name, _ in wanted})
+    if extra:
+        raise ValueError(
+            f"{path} holds {extra[0]!r}, which `like` has no place for: pass the tree "
+            f"that was saved"
+        )
+    leaves = [_placed(path, name, tensors, leaf) for name, leaf in wanted]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the metadata in `path`, without reading the tensors."""
+    with _readable(path), safetensors.safe_open(path, framework="np") as file:
+        return dict(file.metadata() or {})
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write `content` to `path` such that no half-written file is ever there."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _readable(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what safetensors says about a file that it cannot read into a sentence."""
+    try:
+        yield
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file: it is damaged or of another kind "
+            f"({error})"
+        ) from error
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    content = Path(path).read_bytes()
+    with _readable(path):
+        tensors = safetensors.deserialize(content)
+    unknown = sorted({t["dtype"] for _, t in tensors} - _DTYPES.keys())
+    if unknown:
+        raise ValueError(
+            f"{path} holds tensors of dtype {unknown[0]}, which cannot be read: save "
+            f"them as one of {', '.join(_DTYPES)}"
+        )
+    return {
+        name: np.frombuffer(t["data"], _DTYPES[t["dtype"]]).reshape(t["shape"])
+        for name, t in tensors
+    }
+
+
+def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    """Return (name, leaf) pairs in the tree's order; a bare leaf is called `value`."""
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator=".") or "value", leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+
+
+def _to_numpy(name: str, leaf: Any) -> np.ndarray:
+    if isinstance(leaf, (bool, int, float)):
+        leaf = np.asarray(leaf, jnp.result_type(leaf))
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None or dtype not in _DTYPES.values():
+        raise ValueError(
+            f"leaf {name!r} must be an array of numbers, got "
+            f"{type(leaf).__name__ if dtype is None else dtype}: convert it first, a "
+            f"random key with jax.random.key_data"
+        )
+    return np.ascontiguousarray(leaf).reshape(leaf.shape)
+
+
+def _placed(
+    path: str | os.PathLike[str], name: str, tensors: dict[str, np.ndarray], like: Any
+) -> jax.Array:
+    if name not in tensors:
+        raise ValueError(
+            f"{path} has no leaf {name!r}, which `like` asks for; it holds "
+            f"{', '.join(sorted(tensors)) or 'nothing'}"
+        )
+    found = tensors[name]
+    shape, dtype = jnp.shape(like), jnp.result_type(like)
+    if found.shape != shape or found.dtype != dtype:
+        raise ValueError(
+            f"leaf {name!r} must be {dtype} of shape {shape}, as in `like`, got "
+            f"{found.dtype} of shape {found.shape} from {path}: pass the tree that was "
+            f"saved"
+        )
+    if isinstance(like, jax.Array):
+        return jax.device_put(found, like.sharding)
+    return jnp.asarray(found)

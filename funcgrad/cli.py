@@ -1,0 +1,40 @@
+"""The command `funcgrad`: its entry point, and how it speaks of what went wrong."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+_NEEDED = ("typer", "rich", "matplotlib", "polars", "flint")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0 if all is fine and 2 for bad input.
+
+    Bad input gets one sentence on stderr, and no traceback.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        return _fail(
+            f"the command needs {' and '.join(missing)}, not installed here: "
+            f'pip install "funcgrad[cli]"'
+        )
+    from funcgrad.commands import app
+    from funcgrad.errors import InputError
+    from funcgrad.training import DivergedError
+
+    try:
+        app(args=arguments, prog_name="funcgrad")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except (InputError, DivergedError) as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # Whoever read our output, such as `head`, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _fail(sentence: str) -> int:
+    print(f"funcgrad: {sentence}", file=sys.stderr)
+    return 2

@@ -1,0 +1,162 @@
+"""Pictures of a run: the loss, the decision boundary, and how good predictions are.
+
+Each function returns a `matplotlib.figure.Figure`; `png` turns it into bytes. Nothing
+here opens a window or touches pyplot's global state.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Told apart by people with colour blindness too; after Okabe and Ito.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+_GRID = 150
+_MOST_NUMBERED_CLASSES = 20
+_MOST_NAMED_CLASSES = 30
+
+
+def loss_curve(step: np.ndarray, loss: np.ndarray, title: str) -> Figure:
+    """Draw the loss before each step, on a logarithmic axis."""
+    figure, axes = _figure((6.0, 4.0))
+    many = len(loss) > 400
+    axes.plot(step, loss, color=_COLOURS[0], lw=1.2, alpha=0.35 if many else 1)
+    if many:
+        # A hundred medians show where a curve of noisy batches goes.
+        cuts = np.linspace(0, len(loss), 101).astype(int)
+        parts = [slice(a, b) for a, b in pairwise(cuts)]
+        middle = [np.median(step[part]) for part in parts]
+        axes.plot(middle, [np.median(loss[part]) for part in parts], color=_COLOURS[0])
+    if np.all(loss > 0):
+        axes.set_yscale("log")
+    axes.set(title=title, xlabel="step", ylabel="loss")
+    axes.grid(alpha=0.3, which="both", lw=0.5)
+    return figure
+
+
+def decision_boundary(
+    classes_at: Callable[[np.ndarray], np.ndarray],
+    points: np.ndarray,
+    y: np.ndarray,
+    *,
+    names: Sequence[str],
+    classes: Sequence[str],
+    title: str,
+    held_out: np.ndarray | None = None,
+) -> Figure:
+    """Colour the plane by the class that `classes_at((n, 2)) -> (n,)` chooses.
+
+    `points` has shape (n, 2) and `y` holds the numbers of their classes; points that
+    are `held_out` are drawn as diamonds.
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = 0.08 * (high - low)
+    low, high = low - margin, high + margin
+    ticks = [np.linspace(low[i], high[i], _GRID) for i in (0, 1)]
+    grid = np.stack(np.meshgrid(*ticks), axis=-1).reshape(-1, 2)
+    chosen = classes_at(grid).reshape(_GRID, _GRID)
+
+    figure, axes = _figure((6.0, 5.0))
+    axes.imshow(
+        _shade(chosen),
+        extent=(low[0], high[0], low[1], high[1]),
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+    )
+    is_held_out = np.zeros(len(y), bool) if held_out is None else held_out
+    for k, name in enumerate(classes):
+        for kind, marker, note in ((False, "o", ""), (True, "D", ", held out")):
+            rows = (y == k) & (is_held_out == kind)
+            if rows.any():
+                axes.scatter(
+                    *points[rows].T,
+                    color=_COLOURS[k % len(_COLOURS)],
+                    marker=marker,
+                    s=24,
+                    edgecolor="white",
+                    linewidth=0.6,
+                    label=f"{name}{note}",
+                )
+    axes.set(title=title, xlabel=names[0], ylabel=names[1])
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    if len(classes) <= len(_COLOURS):
+        axes.legend(framealpha=0.9, fontsize="small")
+    return figure
+
+
+def confusion_matrix(
+    y: np.ndarray, predicted: np.ndarray, classes: Sequence[str], title: str
+) -> Figure:
+    """Count the rows of each true class (down) by the class predicted (across)."""
+    count = len(classes)
+    matrix = np.zeros((count, count), int)
+    np.add.at(matrix, (y, predicted), 1)
+    side = float(np.clip(2.5 + 0.42 * count, 4.5, 11))
+    figure, axes = _figure((side + 0.5, side))
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if count <= _MOST_NUMBERED_CLASSES:
+        for i, j in np.argwhere(matrix):
+            colour = "white" if share[i, j] > 0.5 else "black"
+            axes.text(
+                j, i, matrix[i, j], ha="center", va="center", color=colour, fontsize=9
+            )
+    if count <= _MOST_NAMED_CLASSES:
+        short = [name if len(name) <= 14 else name[:13] + "…" for name in classes]
+        turn = 45 if max(map(len, short)) > 3 else 0
+        axes.set_xticks(
+            range(count), short, rotation=turn, ha="right" if turn else None
+        )
+        axes.set_yticks(range(count), short)
+    axes.set(title=title, xlabel="predicted", ylabel="true")
+    return figure
+
+
+def predicted_against_true(
+    true: np.ndarray, predicted: np.ndarray, name: str, title: str
+) -> Figure:
+    """Draw a point for each row; a perfect prediction lies on the line."""
+    figure, axes = _figure((5.0, 5.0))
+    low = min(true.min(), predicted.min())
+    high = max(true.max(), predicted.max())
+    axes.plot([low, high], [low, high], color="0.5", lw=1, zorder=0)
+    axes.scatter(
+        true, predicted, s=22, color=_COLOURS[0], edgecolor="white", linewidth=0.5
+    )
+    axes.set(title=title, xlabel=f"true {name}", ylabel=f"predicted {name}")
+    axes.set_aspect("equal")
+    axes.grid(alpha=0.3, lw=0.5)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Return the figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def _figure(size: tuple[float, float]) -> tuple[Figure, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "pictures need matplotlib, which is not installed: "
+            'pip install "funcgrad[cli]"'
+        ) from error
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _shade(chosen: np.ndarray) -> np.ndarray:
+    """Return each class's colour, mixed with white, as (rows, columns, 3) in [0, 1]."""
+    colours = [[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in _COLOURS]
+    return 1 - 0.3 * (1 - np.array(colours)[chosen % len(_COLOURS)])
