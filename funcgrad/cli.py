@@ -21,13 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     from funcgrad.commands import app
     from funcgrad.errors import InputError
-    from funcgrad.training import DivergedError
 
     try:
         app(args=arguments, prog_name="funcgrad")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
-    except (InputError, DivergedError) as error:
+    except InputError as error:
         return _fail(str(error))
     except BrokenPipeError:
         # Whoever read our output, such as `head`, has seen enough.

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from funcgrad import run, tasks
+from funcgrad import plots, run, tasks
 from funcgrad.data import SEED
 from funcgrad.errors import InputError
 from funcgrad.predictor import (
@@ -110,6 +110,7 @@ def train(
     run.check_folder(folder)
     for line in _plan(task, recipe):
         _say(line)
+    plots.start_early()
     with _progress_line(recipe.steps) as progress:
         trained = run.train_task(task, recipe, seed, say=_say, progress=progress)
     files = run.write_run(folder, trained)

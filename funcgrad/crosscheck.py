@@ -30,11 +30,16 @@ def gradient_line(
 
     The scalar engine rebuilds the whole objective, loss(outputs, y) + penalty * l2, out
     of one float `Value` for each number (float64), on as many rows of the batch as
-    take about a second.
+    take about a second, and says so if not even one does.
     """
     leaves = jax.tree.leaves(params)
     count = sum(leaf.size for leaf in leaves)
-    rows = max(1, min(len(batch[0]), _PARAMETERS_TIMES_ROWS // count))
+    rows = min(len(batch[0]), _PARAMETERS_TIMES_ROWS // count)
+    if not rows:
+        return (
+            f"gradients: not compared with the scalar engine, as one row with "
+            f"{count:,} parameters would take it longer than a second"
+        )
     x, y = batch[0][:rows], batch[1][:rows]
 
     compiled = jax.tree.leaves(jax.jit(jax.grad(objective))(params, (x, y)))

@@ -22,7 +22,7 @@ from funcgrad.losses import (
 )
 from funcgrad.mlp import Initializer, linear, mlp
 from funcgrad.model import Model, Objective
-from funcgrad.tables import Column, Number, Text
+from funcgrad.tables import Column, Number, Text, width
 from funcgrad.version import __version__
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -166,7 +166,7 @@ def load_predictor(path: str | os.PathLike[str]) -> tuple[Predictor, Any]:
         )
     try:
         predictor = _from_json(text)
-        shapes = jax.eval_shape(net(predictor).init, jax.random.key(0))
+        shapes = jax.eval_shape(lambda: net(predictor).init(jax.random.key(0)))
         return predictor, checkpoint.load(path, shapes)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -193,10 +193,12 @@ def _from_json(text: str) -> Predictor:
     )
     if predictor.activation not in ACTIVATIONS or predictor.loss not in LOSSES:
         raise ValueError(f"{predictor.activation} with {predictor.loss} is not known")
+    if predictor.sizes[0] != width(predictor.inputs):
+        raise ValueError("the columns do not fit the net")
     return predictor
 
 
 def _column(about: dict[str, Any]) -> Column:
     if about["kind"] == "number":
-        return Number(about["name"], about["mean"], about["scale"])
+        return Number(about["name"], float(about["mean"]), float(about["scale"]))
     return Text(about["name"], tuple(about["values"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import optax
 from funcgrad import plots
 from funcgrad.crosscheck import gradient_line
 from funcgrad.errors import InputError
+from funcgrad.model import Model
 from funcgrad.predictor import (
     Predictor,
     classes_of,
@@ -26,7 +28,7 @@ from funcgrad.predictor import (
 )
 from funcgrad.tables import Number, Text, width
 from funcgrad.tasks import Recipe, Task
-from funcgrad.training import Fit, Progress, fit
+from funcgrad.training import DivergedError, Fit, Progress, fit
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": optax.sgd,
@@ -89,8 +91,7 @@ def train_task(
     objective = penalised_loss(predictor, model, PENALTY)
     training = ~task.held_out
     rows = (task.x[training], task.y[training])
-    init_key, batch_key = jax.random.split(jax.random.key(seed))
-    params = jax.jit(model.init)(init_key)
+    params, batch_key = jax.jit(partial(_start, model))(np.uint32(seed))
     say(
         gradient_line(
             objective,
@@ -114,20 +115,33 @@ def train_task(
             recipe.learning_rate, recipe.learning_rate / 10, recipe.steps
         )
     )
-    run: Fit = fit(
-        objective,
-        optimizer,
-        params,
-        rows,
-        steps=recipe.steps,
-        batch_size=recipe.batch_size,
-        key=batch_key,
-        progress=report,
-    )
+    try:
+        run: Fit = fit(
+            objective,
+            optimizer,
+            params,
+            rows,
+            steps=recipe.steps,
+            batch_size=recipe.batch_size,
+            key=batch_key,
+            progress=report,
+        )
+    except DivergedError as error:
+        raise InputError(
+            f"the loss was no longer a finite number at step "
+            f"{len(error.fit.history.loss)}: lower --learning-rate, now "
+            f"{recipe.learning_rate:g}"
+        ) from error
     outputs = outputs_of(run.state.params, task.x)
     return Trained(
         task, recipe, predictor, run.state.params, run.history, outputs, outputs_of
     )
+
+
+def _start(model: Model, seed: jax.Array) -> tuple[Any, jax.Array]:
+    """Return parameters and the key for the batches; jitted, it compiles once."""
+    init_key, batch_key = jax.random.split(jax.random.key(seed))
+    return model.init(init_key), batch_key
 
 
 def score(target: Any, outputs: np.ndarray, y: np.ndarray) -> str:

@@ -50,7 +50,7 @@ def read_table(path: str | os.PathLike[str]) -> pl.DataFrame:
     """Return the table in a CSV file, every cell as text without spaces around it.
 
     The first line names the columns. Cells are separated by the most frequent of comma,
-    semicolon and tab in it. Missing cells are null.
+    semicolon and tab in it.
     """
     try:
         import polars as pl
@@ -73,9 +73,6 @@ def read_table(path: str | os.PathLike[str]) -> pl.DataFrame:
         ) from error
     table = table.select(pl.all().str.strip_chars())
     table = table.rename({name: name.strip() for name in table.columns})
-    table = table.select(
-        pl.when(pl.all().is_in(_MISSING)).then(None).otherwise(pl.all()).name.keep()
-    )
     if not table.height:
         raise InputError(f"{path} has a header but no rows: add at least one row")
     return table
@@ -117,7 +114,10 @@ def check_columns(table: pl.DataFrame, names: Iterable[str]) -> None:
             f"the table has no column {listed(absent)}; it has {listed(table.columns)}"
             f"{_did_you_mean(absent[0], table.columns)}"
         )
-    missing = {name: table[name].null_count() for name in names}
+    missing = {
+        name: table[name].null_count() + table[name].is_in(_MISSING).sum()
+        for name in names
+    }
     if any(missing.values()):
         counts = [f"{n} in {name!r}" for name, n in missing.items() if n]
         raise InputError(

@@ -72,7 +72,7 @@ class Task(NamedTuple):
 # micrograd's demo notebook, all of it.
 _MOONS = Recipe((16, 16), "relu", "sgd", 1.0, 100, None, "hinge", uniform)
 _XOR = Recipe((8,), "tanh", "adam", 0.05, 300, None, "binary_cross_entropy")
-_SPIRALS = Recipe((32, 32), "tanh", "adam", 0.02, 1500, None, "binary_cross_entropy")
+_SPIRALS = Recipe((32, 32), "relu", "adam", 0.01, 1500, None, "binary_cross_entropy")
 
 DRAWN: dict[str, tuple[Callable[..., tuple[np.ndarray, np.ndarray]], Recipe]] = {
     "moons": (data.moons, _MOONS),
@@ -152,8 +152,8 @@ def table_task(path: str | os.PathLike[str], target: str | None, seed: int) -> T
 def _table_recipe(loss: str, rows: int) -> Recipe:
     batch_size = min(32, rows)
     # Forty passes over the rows, within bounds that keep a run useful and short.
-    steps = int(np.clip(40 * rows // batch_size, 300, 20_000))
-    return Recipe((32,), "relu", "adam", 0.005, steps, batch_size, loss)
+    steps = int(np.clip(40 * rows // batch_size, 500, 20_000))
+    return Recipe((32,), "tanh", "adam", 0.005, steps, batch_size, loss)
 
 
 def _is_classes(table: pl.DataFrame, target: str) -> bool:
