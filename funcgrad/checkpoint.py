@@ -157,7 +157,8 @@ def _placed(
             f"{', '.join(sorted(tensors)) or 'nothing'}"
         )
     found = tensors[name]
-    shape, dtype = jnp.shape(like), jnp.result_type(like)
+    shape = jnp.shape(like)
+    dtype = like.dtype if hasattr(like, "dtype") else jnp.result_type(like)
     if found.shape != shape or found.dtype != dtype:
         raise ValueError(
             f"leaf {name!r} must be {dtype} of shape {shape}, as in `like`, got "
@@ -166,4 +167,9 @@ def _placed(
         )
     if isinstance(like, jax.Array):
         return jax.device_put(found, like.sharding)
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError(
+            f"leaf {name!r} is of dtype {dtype}, which JAX keeps only with "
+            f"jax_enable_x64: switch it on, or save the tree in a narrower dtype"
+        )
     return jnp.asarray(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -151,8 +152,14 @@ def start_early() -> None:
     Importing matplotlib and finding its fonts takes half a second, which a run can
     spend while XLA, which needs no lock of Python's, compiles.
     """
-    two = np.array([1.0, 2.0])
-    Thread(target=lambda: png(loss_curve(two, two, "")), daemon=True).start()
+
+    def draw() -> None:
+        two = np.array([1.0, 2.0])
+        # What fails here fails again, and is told, when the first picture is due.
+        with suppress(Exception):
+            png(loss_curve(two, two, ""))
+
+    Thread(target=draw).start()
 
 
 def _figure(size: tuple[float, float]) -> tuple[Figure, Any]:

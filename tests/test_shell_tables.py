@@ -1,0 +1,256 @@
+"""The command on real tables: held-out scores, and predictions that are `apply`'s.
+
+The bar for a held-out score is a linear model trained on the same rows: the net must
+not be worse by more than two standard errors of the difference, row by row. A net that
+learns nothing misses it, as a test shows.
+"""
+
+import csv
+import io
+import json
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from sklearn import datasets
+from sklearn.linear_model import LinearRegression, LogisticRegression
+
+import funcgrad as fg
+from funcgrad import cli
+from funcgrad.predictor import classes_of, load_predictor, make_outputs, net
+from funcgrad.tables import Number
+from funcgrad.tasks import table_task
+
+
+class Real(NamedTuple):
+    """A table from scikit-learn; `y` as it stands in the CSV file."""
+
+    x: np.ndarray
+    y: list[str]
+    names: list[str]
+
+
+def real(name: str) -> Real:
+    bunch = getattr(datasets, f"load_{name}")()
+    y = bunch.target
+    if name in ("iris", "breast_cancer"):
+        y = bunch.target_names[y]
+    return Real(bunch.data, [str(v) for v in y], [str(n) for n in bunch.feature_names])
+
+
+def write(path, table: Real, rows=slice(None), with_target: bool = True) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(table.names + ["target"] * with_target)
+        for x, y in list(zip(table.x.tolist(), table.y, strict=True))[rows]:
+            writer.writerow(x + [y] * with_target)
+
+
+NAMES = ("iris", "breast_cancer", "digits", "diabetes")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def trained(request, tmp_path_factory):
+    """Return (name, table, folder, what the command printed) of a run by default."""
+    folder = tmp_path_factory.mktemp(request.param)
+    table = real(request.param)
+    write(folder / "table.csv", table)
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", printed)
+        code = cli.main(
+            [
+                "train",
+                str(folder / "table.csv"),
+                "--target=target",
+                f"--out={folder}/run",
+            ]
+        )
+    assert code == 0
+    return request.param, table, folder, printed.getvalue()
+
+
+def held_out_losses(folder) -> tuple[np.ndarray, np.ndarray]:
+    """Return the loss of each held-out row: of the net, and of a linear model.
+
+    0 or 1 for classes, the squared error in standard deviations for a quantity.
+    """
+    task = table_task(folder / "table.csv", "target", seed=1337)
+    predictor, params = load_predictor(folder / "run/model.safetensors")
+    outputs = make_outputs(net(predictor))(params, task.x[task.held_out])
+    linear = LinearRegression() if isinstance(task.target, Number) else None
+    if linear is None:
+        linear = LogisticRegression(max_iter=1000)
+    linear.fit(task.x[~task.held_out], task.y[~task.held_out])
+    theirs, y = linear.predict(task.x[task.held_out]), task.y[task.held_out]
+    if isinstance(task.target, Number):
+        return (outputs[:, 0] - y) ** 2, (theirs - y) ** 2
+    return (classes_of(outputs) != y) * 1.0, (theirs != y) * 1.0
+
+
+def is_worse(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    difference = ours - theirs
+    return np.mean(difference) > 2 * np.std(difference) / np.sqrt(len(difference))
+
+
+def test_the_held_out_score_is_that_of_a_linear_model_or_better(trained):
+    name, table, folder, printed = trained
+    ours, theirs = held_out_losses(folder)
+    assert abs(len(ours) - len(table.y) / 5) < 1
+    assert not is_worse(ours, theirs), (np.mean(ours), np.mean(theirs))
+    task = table_task(folder / "table.csv", "target", seed=1337)
+    if name == "diabetes":
+        score = 1 - np.mean(ours) / np.var(task.y[task.held_out].astype(float))
+        assert f"held out: R² {score:.3f} on {len(ours)} rows" in printed
+    else:
+        score = 100 * (1 - np.mean(ours))
+        assert f"held out: accuracy {score:.1f} % on {len(ours)} rows" in printed
+
+
+def test_the_bar_can_be_missed(trained):
+    _, _, folder, _ = trained
+    _, theirs = held_out_losses(folder)
+    task = table_task(folder / "table.csv", "target", seed=1337)
+    y, known = task.y[task.held_out], task.y[~task.held_out]
+    if isinstance(task.target, Number):
+        guess = (np.mean(known) - y) ** 2
+    else:
+        guess = (np.argmax(np.bincount(known)) != y) * 1.0
+    assert is_worse(guess, theirs)
+
+
+def test_predict_agrees_with_apply(trained, capsys):
+    name, table, folder, _ = trained
+    write(folder / "new.csv", table, with_target=False)
+    model = folder / "run/model.safetensors"
+    assert cli.main(["predict", str(model), str(folder / "new.csv")]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+    # Rebuilt from the file alone, without the shell's own way of reading it.
+    about = json.loads(fg.load_metadata(model)["funcgrad"])
+    activation = {"tanh": jax.numpy.tanh}[about["activation"]]
+    mlp = fg.mlp(about["sizes"], activation=activation, final_activation=fg.linear)
+    like = jax.eval_shape(lambda: mlp.init(jax.random.key(0)))
+    columns = about["inputs"]
+    place = [table.names.index(column["name"]) for column in columns]
+    mean, scale = ([column[k] for column in columns] for k in ("mean", "scale"))
+    x = ((table.x[:, place] - mean) / scale).astype(np.float32)
+    outputs = np.asarray(mlp.apply(fg.load(model, like), x), np.float64)
+
+    # Both compute in float32, perhaps in another order: logits below 32 keep 2e-6, and
+    # hundreds of sums and one exponential later 1e-4 is left with room to spare.
+    if name == "diabetes":
+        expected = about["target"]["mean"] + about["target"]["scale"] * outputs[:, 0]
+        found = np.array([float(row["prediction"]) for row in rows])
+        assert np.allclose(found, expected, rtol=1e-4, atol=0)
+        assert "probability" not in rows[0]
+        return
+    if outputs.shape[1] == 1:
+        outputs = np.concatenate([0 * outputs, outputs], axis=1)
+    probability = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    chosen = [about["target"]["values"].index(row["prediction"]) for row in rows]
+    found = np.array([float(row["probability"]) for row in rows])
+    assert np.allclose(found, probability[np.arange(len(x)), chosen], rtol=1e-4, atol=0)
+    assert np.all(found >= probability.max(axis=1) * (1 - 1e-4))
+
+
+def test_predict_keeps_the_tables_own_columns(trained, tmp_path):
+    name, table, folder, _ = trained
+    model = str(folder / "run/model.safetensors")
+    write(tmp_path / "five.csv", table, slice(0, 5))
+    out = tmp_path / "out.csv"
+    assert (
+        cli.main(["predict", model, str(tmp_path / "five.csv"), "--out", str(out)]) == 0
+    )
+    before = (tmp_path / "five.csv").read_text().splitlines()
+    after = out.read_text().splitlines()
+    new = ",prediction" if name == "diabetes" else ",prediction,probability"
+    assert after[0] == before[0] + new
+    assert len(after) == 6
+    assert all(a.startswith(b + ",") for a, b in zip(after, before, strict=True))
+
+
+def test_evaluate_scores_every_row(trained, capsys):
+    name, table, folder, _ = trained
+    model = str(folder / "run/model.safetensors")
+    assert cli.main(["evaluate", model, str(folder / "table.csv")]) == 0
+    printed = capsys.readouterr().out
+    cli.main(["predict", model, str(folder / "table.csv")])
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    if name == "diabetes":
+        y = np.array(table.y, float)
+        error = np.array([float(row["prediction"]) for row in rows]) - y
+        score = f"R² {1 - np.mean(error**2) / np.var(y):.3f} on 442 rows, root mean "
+        score += f"squared error {np.sqrt(np.mean(error**2)):.4g} (always"
+    else:
+        right = np.mean([row["prediction"] == row["target"] for row in rows])
+        score = f"accuracy {100 * right:.1f} % on {len(rows):,} rows (always"
+    assert printed.startswith(score)
+
+
+def test_columns_that_never_vary_are_left_out_and_named(tmp_path, capsys):
+    write(tmp_path / "digits.csv", real("digits"), slice(0, 300))
+    task = table_task(tmp_path / "digits.csv", "target", seed=0)
+    varying = np.ptp(task.x[~task.held_out], axis=0) > 0
+    assert varying.all()
+    assert task.notes[0].startswith("left out 'pixel_0_0', ")
+    assert task.notes[0].endswith(" (the same in every row)")
+
+
+def test_standardised_from_the_training_part_only(tmp_path):
+    write(tmp_path / "diabetes.csv", real("diabetes"))
+    task = table_task(tmp_path / "diabetes.csv", "target", seed=0)
+    known = task.x[~task.held_out].astype(np.float64)
+    # 1e-6: the inputs were rounded to float32, whose half unit is 6e-8 near 1.
+    assert np.allclose(known.mean(axis=0), 0, atol=1e-6)
+    assert np.allclose(known.std(axis=0), 1, atol=1e-6)
+    assert abs(task.x[task.held_out].mean(axis=0)).max() > 0.01
+
+
+def test_each_class_is_held_out_alike_and_the_seed_decides(tmp_path):
+    write(tmp_path / "iris.csv", real("iris"))
+    one, again, other = (
+        table_task(tmp_path / "iris.csv", "target", seed) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(np.bincount(one.y[one.held_out]), [10, 10, 10])
+    assert np.array_equal(one.held_out, again.held_out)
+    assert not np.array_equal(one.held_out, other.held_out)
+
+
+def test_kinds_of_columns(tmp_path):
+    rows = [f"{i}, {'ab'[i % 2]} ,{i % 2 == 0},{i},name{i},{i}.5" for i in range(60)]
+    (tmp_path / "t.csv").write_text(
+        "n;t;b;many;id;q\n" + "\n".join(rows).replace(",", ";")
+    )
+    few = table_task(tmp_path / "t.csv", "t", seed=0)
+    assert few.target.values == ("a", "b")
+    assert [c.name for c in few.inputs] == ["n", "b", "many", "q"]
+    assert few.inputs[1].values == ("False", "True")
+    assert few.notes == ("left out 'id' (text, more than 50 different values)",)
+    assert set(map(tuple, few.x[:, 1:3])) == {(0, 1), (1, 0)}
+    assert few.y.dtype == np.int32
+
+    many = table_task(tmp_path / "t.csv", "many", seed=0)
+    assert isinstance(many.target, Number)
+    assert many.notes[0] == (
+        "'many' has more than 50 different whole numbers, so it is predicted as a "
+        "quantity, not as classes"
+    )
+    assert isinstance(table_task(tmp_path / "t.csv", "q", seed=0).target, Number)
+
+
+def test_whole_numbers_are_classes_in_their_order(tmp_path):
+    lines = [f"{i}.25,{(10, 9, -1)[i % 3]}" for i in range(30)]
+    (tmp_path / "t.csv").write_text("\ufeffx,y\r\n" + "\r\n".join(lines))
+    assert table_task(tmp_path / "t.csv", "y", 0).target.values == ("-1", "9", "10")
+    task = table_task(tmp_path / "t.csv", "y", 0)
+    assert [c.name for c in task.inputs] == ["x"]
+
+
+def test_a_class_of_two_rows_is_always_learnt(tmp_path):
+    lines = [f"{i},{'rare' if i < 2 else 'ab'[i % 2]}" for i in range(23)]
+    (tmp_path / "t.csv").write_text("x,y\n" + "\n".join(lines))
+    for seed in range(20):
+        task = table_task(tmp_path / "t.csv", "y", seed)
+        assert (task.y[~task.held_out] == 2).any()
