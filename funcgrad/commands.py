@@ -88,17 +88,20 @@ def train(
         int | None, typer.Option(help="Rows in each step's batch.")
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="For drawn points, split, weights and batches.")
+        int, typer.Option(help="Draws points, held-out rows, weights and batches.")
     ] = SEED,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write.  [default: runs/WHAT]")
     ] = None,
 ) -> None:
-    """Train a net on drawn points or on a table.
+    """Train a net on moons, xor or spirals, or on a CSV table.
 
-    Text or whole numbers as target are classes, other numbers a quantity. Of a table, a
-    fifth of the rows is held out for the score. What is not told is chosen to suit the
-    task, and printed.
+    moons, xor and spirals are points in the plane, of two classes. Of a table, one
+    column is learnt from all others: text or whole numbers as classes, other numbers
+    as a quantity; a fifth of the rows is held out for the score.
+
+    Options that are left out are chosen to suit the task, and printed. The model, its
+    history and pictures go to a folder.
     """
     start = time.perf_counter()
     _check_seed(seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,6 @@ import optax
 from funcgrad import plots
 from funcgrad.crosscheck import gradient_line
 from funcgrad.errors import InputError
-from funcgrad.model import Model
 from funcgrad.predictor import (
     Predictor,
     classes_of,
@@ -91,7 +89,8 @@ def train_task(
     objective = penalised_loss(predictor, model, PENALTY)
     training = ~task.held_out
     rows = (task.x[training], task.y[training])
-    params, batch_key = jax.jit(partial(_start, model))(np.uint32(seed))
+    init_seed, batch_seed = np.random.SeedSequence(seed).generate_state(2)
+    params = jax.jit(lambda s: model.init(jax.random.key(s)))(init_seed)
     say(
         gradient_line(
             objective,
@@ -105,6 +104,9 @@ def train_task(
 
     outputs_of = make_outputs(model)
     watched = jax.tree.map(lambda a: a[:_WATCHED_ROWS], rows)
+
+    # Compiled here, so that the speed shown is that of the steps alone.
+    outputs_of(params, watched[0])
 
     def report(now: Progress) -> None:
         outputs = outputs_of(now.state.params, watched[0])
@@ -123,7 +125,7 @@ def train_task(
             rows,
             steps=recipe.steps,
             batch_size=recipe.batch_size,
-            key=batch_key,
+            key=jax.random.key(batch_seed) if recipe.batch_size else None,
             progress=report,
         )
     except DivergedError as error:
@@ -136,12 +138,6 @@ def train_task(
     return Trained(
         task, recipe, predictor, run.state.params, run.history, outputs, outputs_of
     )
-
-
-def _start(model: Model, seed: jax.Array) -> tuple[Any, jax.Array]:
-    """Return parameters and the key for the batches; jitted, it compiles once."""
-    init_key, batch_key = jax.random.split(jax.random.key(seed))
-    return model.init(init_key), batch_key
 
 
 def score(target: Any, outputs: np.ndarray, y: np.ndarray) -> str:

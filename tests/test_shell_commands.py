@@ -78,7 +78,9 @@ def test_the_history_is_the_notebooks_schedule_again(moons_run):
         final_activation=fg.linear,
         initializer=fg.uniform,
     )
-    params = model.init(jax.random.split(jax.random.key(1337))[0])
+    params = model.init(
+        jax.random.key(np.random.SeedSequence(1337).generate_state(2)[0])
+    )
     signs = (2 * y - 1).astype("f")
 
     def objective(params, batch):
