@@ -314,7 +314,8 @@ def test_importing_the_entry_point_needs_no_extra():
         ["typer", "rich", "matplotlib", "polars", "flint"]
     )
     code = f"{blocked})); import funcgrad, funcgrad.cli, funcgrad.data, funcgrad.plots"
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
+    environment = os.environ | {"PYTHONPATH": str(Path(fg.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def _params(models: Path) -> object:

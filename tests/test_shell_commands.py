@@ -1,6 +1,7 @@
 """The command from end to end: drawn points, pictures, messages, options."""
 
 import csv
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from funcgrad.crosscheck import gradient_line
 from funcgrad.data import moons
 from funcgrad.predictor import LOSSES, load_predictor, net
 
+# A process of its own finds the same funcgrad, whatever folder it runs in.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(fg.__file__).parents[1])}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -29,6 +32,7 @@ def moons_run(tmp_path_factory):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", call, "train", "moons"],
         cwd=folder,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -298,7 +302,9 @@ def test_head_may_close_the_pipe(moons_run, tmp_path):
     call = "import sys; from funcgrad.cli import main; sys.exit(main())"
     model = folder / "runs/moons/model.safetensors"
     command = [sys.executable, "-c", call, "predict", str(model), str(table)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stdout.readline() == b"x1,x2,prediction,score\n"
     process.stdout.close()
     assert process.stderr.read() == b""
