@@ -1,0 +1,13 @@
+"""The gradient proof: a verdict without tolerances, for any JAX function."""
+
+from funcgrad.testing.gradients import assert_gradients, check_gradients
+from funcgrad.testing.report import GradientReport, LeafReport
+from funcgrad.testing.rules import add_rule
+
+__all__ = [
+    "GradientReport",
+    "LeafReport",
+    "add_rule",
+    "assert_gradients",
+    "check_gradients",
+]

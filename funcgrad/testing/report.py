@@ -1,0 +1,112 @@
+"""What a gradient check found, as data and as text."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MEANINGS = {
+    "ok": "every derivative rule is right, and rounding explains the rest",
+    "rule": "a derivative rule is mathematically wrong here",
+    "compiler": "the rules are right, but rounding cannot explain the compiled numbers",
+    "kink": "at an exact tie, the derivative lies outside the one-sided ones",
+    "pole": "a NaN or an infinity is made on the way",
+    "uncovered": "the proof has no exact rule for something in this program",
+}
+
+# The worst verdict of a leaf is the verdict of the whole.
+SEVERITY = ("ok", "compiler", "kink", "rule", "pole", "uncovered")
+
+
+class LeafReport(NamedTuple):
+    """One leaf of the gradient.
+
+    `index`, `truth` and `value` describe its worst element: the exact derivative to 17
+    digits and the number JAX returned. `rule_error` is the largest exact(g) - truth, as
+    text, "0" where it is zero; `ulps` the largest distance of a float from exact(g) in
+    units in the last place, and `bound` what rounding may cost there; `digits` the
+    decimal digits of the worst element that agree with the truth.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    verdict: str
+    index: tuple[int, ...]
+    truth: str
+    value: str
+    rule_error: str
+    ulps: float
+    bound: float
+    digits: float
+
+
+class GradientReport(NamedTuple):
+    """The verdict over all leaves, with the equation to blame where there is one."""
+
+    verdict: str
+    leaves: tuple[LeafReport, ...]
+    notes: tuple[str, ...] = ()
+    culprit: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict == "ok"
+
+    def __str__(self) -> str:
+        lines = [f"gradient: {self.verdict} ({MEANINGS[self.verdict]})"]
+        if self.leaves:
+            lines += ["", *_table(self.leaves)]
+        if self.culprit:
+            lines += ["", f"culprit: {self.culprit}"]
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+_HEADINGS = (
+    "leaf",
+    "shape",
+    "dtype",
+    "verdict",
+    "worst",
+    "truth",
+    "value",
+    "rule error",
+    "ulps",
+    "bound",
+    "digits",
+)
+
+
+def _table(leaves: tuple[LeafReport, ...]) -> list[str]:
+    rows = [_HEADINGS, *(_row(leaf) for leaf in leaves)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        .rstrip()
+        for row in rows
+    ]  # fmt: skip
+
+
+def _row(leaf: LeafReport) -> tuple[str, ...]:
+    return (
+        leaf.path,
+        "x".join(map(str, leaf.shape)) or "scalar",
+        leaf.dtype,
+        leaf.verdict,
+        "[" + ",".join(map(str, leaf.index)) + "]" if leaf.index else "",
+        leaf.truth,
+        leaf.value,
+        leaf.rule_error,
+        f"{leaf.ulps:.3g}",
+        f"{leaf.bound:.3g}",
+        f"{leaf.digits:.1f}",
+    )
+
+
+def worst(verdicts: list[str]) -> str:
+    """Return the most severe of the verdicts; "ok" of none.
+
+    >>> worst(["ok", "rule", "compiler"])
+    'rule'
+    """
+    return max(verdicts, key=SEVERITY.index, default="ok")

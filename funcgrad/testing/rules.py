@@ -1,0 +1,162 @@
+"""One table of exact rules: what each JAX primitive computes, and its slopes.
+
+A rule is written once and serves three kinds of number: `flint.arb` (the exact value
+of a program), `reference.Value` (its true derivative) and widened balls (the rounding
+bound). Where `Value` has the operation itself, the rule names no slopes.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from funcgrad.testing.flint import flint
+
+
+class Rule(NamedTuple):
+    """A function of scalars, with its partial derivatives and its float error.
+
+    `value(*operands)` and `slopes(*operands, out)` work on `flint.arb`; `slopes`
+    returns one partial derivative for each operand. `slopes=None` means that `value`
+    uses operators of `reference.Value` alone, which know their own derivatives.
+    `ulps` is the error of the float version in units in the last place of the result,
+    either one number or one for each float type.
+    """
+
+    value: Callable[..., Any]
+    slopes: Callable[..., tuple[Any, ...]] | None = None
+    ulps: float | dict[str, float] = 0.5
+
+
+def arb(x: Any) -> Any:
+    return flint().arb(x)
+
+
+def divide(x: Any, y: Any) -> Any:
+    """Return x / y as IEEE floats have it: a nonzero x over 0 is infinite."""
+    if y == 0:
+        if x > 0 or x < 0:
+            return arb("inf") if x > 0 else arb("-inf")
+        return arb("nan")
+    if y == arb("inf") or y == arb("-inf"):
+        return arb(0) if x.is_finite() else arb("nan")
+    return x / y
+
+
+def log(x: Any) -> Any:
+    return arb("-inf") if x == 0 else x.log()
+
+
+def rsqrt(x: Any) -> Any:
+    return divide(arb(1), x.sqrt())
+
+
+def logistic(x: Any) -> Any:
+    return 1 / (1 + (-x).exp())
+
+
+def power(x: Any, y: Any) -> Any:
+    if x == 0:
+        return arb(0) if y > 0 else arb(1) if y == 0 else arb("inf")
+    return x**y
+
+
+def whole_power(x: Any, n: int) -> Any:
+    return x**n if n >= 0 else divide(arb(1), x**-n)
+
+
+def _power_slopes(x: Any, y: Any, out: Any) -> tuple[Any, Any]:
+    by_exponent = arb(0) if x == 0 and y > 0 else out * log(x)
+    return (arb(0) if y == 0 else y * power(x, y - 1)), by_exponent
+
+
+def _gaussian(x: Any) -> Any:
+    """Return the derivative of erf, 2 / sqrt(pi) * e**-x**2."""
+    return 2 / flint().arb.pi().sqrt() * (-(x**2)).exp()
+
+
+def cbrt(x: Any) -> Any:
+    return -((-x).root(3)) if x < 0 else x.root(3)
+
+
+# The errors of elementary functions, in ulps. XLA's own tanh, log1p, erf and logistic
+# are approximations; these figures are at least 1.5 times the worst seen on CPU over
+# a dense sweep, and `tests/test_proof_bound.py` holds XLA to them. A quotient may be
+# computed as a product with the reciprocal, or by a GPU's 2-ulp division.
+ELEMENTWISE: dict[str, Rule] = {
+    "add": Rule(operator.add),
+    "add_any": Rule(operator.add),
+    "sub": Rule(operator.sub),
+    "mul": Rule(operator.mul),
+    "neg": Rule(operator.neg, ulps=0),
+    "div": Rule(divide, lambda x, y, q: (divide(arb(1), y), -divide(q, y)), 2),
+    "square": Rule(lambda x: x**2, lambda x, y: (2 * x,), 1),
+    "one_minus_square": Rule(lambda x: 1 - x**2, lambda x, y: (-2 * x,), 2),
+    "sqrt": Rule(lambda x: x.sqrt(), lambda x, y: (divide(arb(1), 2 * y),), 2),
+    "rsqrt": Rule(rsqrt, lambda x, y: (-divide(y, 2 * x),), 4),
+    "cbrt": Rule(cbrt, lambda x, y: (divide(arb(1), 3 * y**2),), 8),
+    "exp": Rule(lambda x: x.exp(), None, 4),
+    "exp2": Rule(lambda x: arb(2) ** x, lambda x, y: (y * arb(2).log(),), 8),
+    "expm1": Rule(lambda x: x.expm1(), lambda x, y: (x.exp(),), 8),
+    "log": Rule(log, lambda x, y: (divide(arb(1), x),), 4),
+    "log1p": Rule(
+        lambda x: log(1 + x) if x == -1 else x.log1p(),
+        lambda x, y: (divide(arb(1), 1 + x),),
+        {"float32": 8, "float64": 260, "bfloat16": 8, "float16": 8},
+    ),
+    "tanh": Rule(lambda x: x.tanh(), None, 8),
+    "logistic": Rule(logistic, lambda x, y: (logistic(-x) * y,), 8),
+    "sin": Rule(lambda x: x.sin(), lambda x, y: (x.cos(),), 4),
+    "cos": Rule(lambda x: x.cos(), lambda x, y: (-x.sin(),), 4),
+    "tan": Rule(lambda x: x.tan(), lambda x, y: (1 + y**2,), 8),
+    "asin": Rule(lambda x: x.asin(), lambda x, y: (rsqrt(1 - x**2),), 8),
+    "acos": Rule(lambda x: x.acos(), lambda x, y: (-rsqrt(1 - x**2),), 8),
+    "atan": Rule(lambda x: x.atan(), lambda x, y: (1 / (1 + x**2),), 8),
+    "atan2": Rule(
+        lambda y, x: flint().arb.atan2(y, x),
+        lambda y, x, a: (divide(x, x**2 + y**2), -divide(y, x**2 + y**2)),
+        8,
+    ),
+    "sinh": Rule(lambda x: x.sinh(), lambda x, y: (x.cosh(),), 16),
+    "cosh": Rule(lambda x: x.cosh(), lambda x, y: (x.sinh(),), 16),
+    "asinh": Rule(lambda x: x.asinh(), lambda x, y: (rsqrt(1 + x**2),), 16),
+    "acosh": Rule(lambda x: x.acosh(), lambda x, y: (rsqrt(x**2 - 1),), 16),
+    "atanh": Rule(lambda x: x.atanh(), lambda x, y: (divide(arb(1), 1 - x**2),), 16),
+    "erf": Rule(lambda x: x.erf(), lambda x, y: (_gaussian(x),), 8),
+    "erfc": Rule(lambda x: x.erfc(), lambda x, y: (-_gaussian(x),), 16),
+    "erf_inv": Rule(
+        lambda x: x.erfinv(), lambda x, y: (divide(arb(1), _gaussian(y)),), 64
+    ),
+    "lgamma": Rule(lambda x: x.lgamma(), lambda x, y: (x.digamma(),), 64),
+    "pow": Rule(power, _power_slopes, 16),
+    "copy": Rule(lambda x: x, lambda x, y: (1,), 0),
+    "copy_p": Rule(lambda x: x, lambda x, y: (1,), 0),
+}
+
+
+def add_rule(
+    primitive: str,
+    value: Callable[..., Any],
+    slopes: Callable[..., tuple[Any, ...]],
+    *,
+    ulps: float = 4,
+) -> None:
+    """Teach the proof an elementwise primitive of your own.
+
+    `value(*operands)` and `slopes(*operands, out)` get and return `flint.arb` numbers;
+    `slopes` returns one partial derivative for each operand. `ulps` says how far the
+    float version may be off, in units in the last place.
+
+    >>> add_rule("softsign", lambda x: x / (1 + abs(x)), lambda x, y: ((1 - abs(y)) ** 2,))
+    """
+    ELEMENTWISE[primitive] = Rule(value, slopes, ulps)
+
+
+# Constants that JAX's own derivative rules hold as rounded literals. Where a program
+# holds the float nearest to one of them, the proof may read the real number instead.
+def ideal_constants() -> list[Any]:
+    pi = flint().arb.pi()
+    two, three = arb(2), arb(3)
+    reals = [2 / pi.sqrt(), pi.sqrt() / 2, two.log(), 1 / two.log(), 1 / three]
+    return [*reals, *(-x for x in reals)]

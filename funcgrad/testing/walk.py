@@ -1,0 +1,851 @@
+"""Walk a jaxpr with another kind of number, equation by equation.
+
+Elementwise primitives come from the table in `rules`; those that move data are applied
+to integer positions, and the result indexes the numbers; calls, loops and branches are
+followed. What is in none of these raises `Uncovered`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend import core
+
+from funcgrad.testing.arithmetic import Doubtful, Exact, is_real, objects
+from funcgrad.testing.flint import flint
+from funcgrad.testing.rules import ELEMENTWISE, Rule, whole_power
+
+Hook = Callable[[Any, list[Any], list[Any]], None]
+
+
+class Uncovered(NotImplementedError):
+    """Raised at an equation that the proof has no exact rule for."""
+
+    def __init__(self, eqn: Any, why: str = ""):
+        self.eqn = eqn
+        self.name = str(eqn.primitive.name)
+        self.why = why
+        super().__init__(self.name)
+
+
+def walk(
+    program: Any,
+    inputs: Sequence[Any],
+    numbers: Exact,
+    *,
+    hook: Hook | None = None,
+    used: Sequence[bool] | None = None,
+) -> list[Any]:
+    """Evaluate a (closed) jaxpr on `inputs` and return its outputs.
+
+    `inputs` are arrays of the kind of number that `numbers` computes with, or native
+    arrays. `hook(eqn, inputs, outputs)` is called after each equation that is no call
+    or loop. Equations that nothing in `used` outputs needs are left out, as a compiler
+    would.
+    """
+    jaxpr, consts = opened(program)
+    if used is None:
+        used = [True] * len(jaxpr.outvars)
+    env: dict[Any, Any] = {}
+
+    def read(atom: Any) -> Any:
+        value = atom.val if isinstance(atom, core.Literal) else env[atom]
+        return numbers.lift(value) if _is_float(value) else value
+
+    env.update(zip(jaxpr.constvars, consts, strict=True))
+    env.update(zip(jaxpr.invars, inputs, strict=True))
+    for eqn, needed in _live(jaxpr, tuple(used), numbers):
+        outputs = step(eqn, [read(x) for x in eqn.invars], numbers, hook, needed)
+        env.update(zip(eqn.outvars, outputs, strict=True))
+    return [
+        read(x) if u else None for x, u in zip(jaxpr.outvars, used, strict=True)
+    ]
+
+
+def opened(program: Any) -> tuple[Any, Sequence[Any]]:
+    """Return a jaxpr and the constants it closes over, under any supported JAX."""
+    jaxpr = getattr(program, "jaxpr", program)
+    return jaxpr, getattr(program, "consts", ()) or ()
+
+
+def _live(
+    jaxpr: Any, used: tuple[bool, ...], numbers: Exact
+) -> list[tuple[Any, list[bool]]]:
+    """Return the equations that the used outputs need, in order."""
+    key = id(jaxpr), used
+    if key not in numbers.live:
+        needed = {v for v, u in zip(jaxpr.outvars, used, strict=True) if u and _var(v)}
+        kept: list[tuple[Any, list[bool]]] = []
+        for eqn in reversed(jaxpr.eqns):
+            outputs = [v in needed for v in eqn.outvars]
+            if any(outputs):
+                kept.append((eqn, outputs))
+                needed.update(v for v in eqn.invars if _var(v))
+        numbers.live[key] = kept[::-1]
+    return numbers.live[key]
+
+
+def _var(atom: Any) -> bool:
+    return not isinstance(atom, core.Literal)
+
+
+def _is_float(x: Any) -> bool:
+    if isinstance(x, Doubtful):
+        return _is_float(x.value)
+    return not is_real(x) and _is_float_type(getattr(x, "dtype", np.asarray(x).dtype))
+
+
+def _is_float_type(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.floating))
+
+
+def step(
+    eqn: Any,
+    inputs: list[Any],
+    numbers: Exact,
+    hook: Hook | None = None,
+    used: list[bool] | None = None,
+) -> list[Any]:
+    """Return the outputs of one equation."""
+    name = eqn.primitive.name
+    if name in CALLS:
+        return CALLS[name](eqn, inputs, numbers, hook, used or [True] * len(eqn.outvars))
+    numbers.eqn = eqn
+    if any(_is_complex(v.aval) for v in (*eqn.invars, *eqn.outvars)):
+        raise Uncovered(eqn, "complex numbers")
+    if not any(is_real(x) for x in inputs):
+        outputs = native(eqn, inputs)
+    elif name in ELEMENTWISE:
+        dtype = eqn.outvars[0].aval.dtype
+        outputs = [numbers.elementwise(ELEMENTWISE[name], inputs, dtype)]
+    elif name in MOVES:
+        outputs = move(eqn, inputs, numbers)
+    elif name in OTHERS:
+        out = OTHERS[name](eqn, inputs, numbers)
+        outputs = out if isinstance(out, list) else [out]
+    else:
+        raise Uncovered(eqn)
+    outputs = [numbers.lift(x) if _is_float(x) else x for x in outputs]
+    if hook is not None:
+        hook(eqn, inputs, outputs)
+    return outputs
+
+
+def _is_complex(aval: Any) -> bool:
+    return bool(jnp.issubdtype(getattr(aval, "dtype", np.bool_), jnp.complexfloating))
+
+
+# Integers, booleans and random keys: JAX itself computes them --------------------------
+
+_NUMPY: dict[str, Callable[..., Any]] = {
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "not": np.bitwise_not,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+}
+
+
+def native(eqn: Any, inputs: list[Any]) -> list[Any]:
+    """Run an equation without real numbers as JAX runs it, keeping track of doubt."""
+    plain = [x.value if isinstance(x, Doubtful) else x for x in inputs]
+    outputs = _run(eqn, plain)
+    if not any(isinstance(x, Doubtful) for x in inputs):
+        return outputs
+    shapes = {np.shape(x) for x in plain}
+    if eqn.primitive.name in MOVES:
+        masks = [
+            x.open.astype(np.int32) if isinstance(x, Doubtful) else _no_doubt(x)
+            for x in inputs
+        ]
+        moved = _run(eqn, masks, integer=True)
+        return [Doubtful(o, np.asarray(m) != 0) for o, m in zip(outputs, moved)]
+    if len(outputs) == 1 and {np.shape(outputs[0])} == shapes:
+        opens = [x.open for x in inputs if isinstance(x, Doubtful)]
+        return [Doubtful(outputs[0], np.logical_or.reduce(opens))]
+    return [Doubtful(o, np.ones(np.shape(o), bool)) for o in outputs]
+
+
+def _no_doubt(x: Any) -> Any:
+    return np.zeros(np.shape(x), np.int32)
+
+
+def _run(eqn: Any, inputs: list[Any], *, integer: bool = False) -> list[Any]:
+    name, params = eqn.primitive.name, eqn.params
+    if name in _NUMPY and all(isinstance(x, (np.ndarray, np.generic)) for x in inputs):
+        return [np.asarray(_NUMPY[name](*inputs))]
+    if name in _FAST_MOVES and all(isinstance(x, np.ndarray) for x in inputs):
+        out = _FAST_MOVES[name](eqn, *inputs)
+        return out if isinstance(out, list) else [out]
+    if integer and "fill_value" in params:
+        params = {**params, "fill_value": -1}
+    out = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(params))
+    out = out if eqn.primitive.multiple_results else [out]
+    return [x if _is_key(x) else np.asarray(x) for x in out]
+
+
+def _is_key(x: Any) -> bool:
+    return bool(jnp.issubdtype(x.dtype, jax.dtypes.extended))
+
+
+# Movement of data ----------------------------------------------------------------------
+
+
+def _broadcast(eqn: Any, x: np.ndarray) -> np.ndarray:
+    shape, axes = eqn.params["shape"], eqn.params["broadcast_dimensions"]
+    thin = [1] * len(shape)
+    for axis, size in zip(axes, x.shape, strict=True):
+        thin[axis] = size
+    return np.broadcast_to(x.reshape(thin), shape)
+
+
+def _slice(eqn: Any, x: np.ndarray) -> np.ndarray:
+    p = eqn.params
+    strides = p["strides"] or (1,) * x.ndim
+    limits = zip(p["start_indices"], p["limit_indices"], strides, strict=True)
+    return x[tuple(slice(*limit) for limit in limits)]
+
+
+def _split(eqn: Any, x: np.ndarray) -> list[Any]:
+    borders = np.cumsum(eqn.params["sizes"])[:-1]
+    return np.split(x, borders, eqn.params["axis"])
+
+
+def _reshape(eqn: Any, x: np.ndarray) -> np.ndarray:
+    return x.reshape(eqn.outvars[0].aval.shape)
+
+
+_FAST_MOVES: dict[str, Callable[..., Any]] = {
+    "broadcast_in_dim": _broadcast,
+    "concatenate": lambda eqn, *xs: np.concatenate(xs, eqn.params["dimension"]),
+    "expand_dims": _reshape,
+    "reshape": _reshape,
+    "rev": lambda eqn, x: np.flip(x, eqn.params["dimensions"]),
+    "slice": _slice,
+    "split": _split,
+    "squeeze": _reshape,
+    "transpose": lambda eqn, x: np.transpose(x, eqn.params["permutation"]),
+}
+
+MOVES = {
+    *_FAST_MOVES,
+    "dynamic_slice",
+    "dynamic_update_slice",
+    "gather",
+    "pad",
+    "scatter",
+    "tile",
+}
+
+
+def move(eqn: Any, inputs: list[Any], numbers: Exact) -> list[Any]:
+    """Move numbers as the primitive moves their positions.
+
+    Every real operand is replaced by the positions of its elements in one long list;
+    the primitive, run on those integers, says where each element goes.
+    """
+    if eqn.primitive.name in _FAST_MOVES:
+        out = _FAST_MOVES[eqn.primitive.name](eqn, *inputs)
+        return out if isinstance(out, list) else [out]
+    pool, positions = [], []
+    start = 0
+    for x in inputs:
+        if is_real(x):
+            here = np.arange(start, start + x.size, dtype=np.int32).reshape(x.shape)
+            positions.append(here)
+            pool.append(x.ravel())
+            start += x.size
+        else:
+            positions.append(numbers.settled(x))
+    fill = eqn.params.get("fill_value")
+    outside = flint().arb("nan") if fill is None else flint().arb(float(fill))
+    flat = np.concatenate([*pool, objects((1,), [outside])])
+    return [flat[index] for index in _run(eqn, positions, integer=True)]
+
+
+# Sums and products ---------------------------------------------------------------------
+
+
+def _reduced(x: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+    """Return x with the given axes moved to the end and made one."""
+    kept = [i for i in range(x.ndim) if i not in axes]
+    shape = [x.shape[i] for i in kept]
+    return x.transpose(*kept, *axes).reshape(*shape, _count(x, axes))
+
+
+def _count(x: np.ndarray, axes: Sequence[int]) -> int:
+    return math.prod(x.shape[i] for i in axes)
+
+
+def _dtype(eqn: Any) -> Any:
+    return eqn.outvars[0].aval.dtype
+
+
+def _reduce_sum(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    return numbers.add_up(_reduced(inputs[0], eqn.params["axes"]), _dtype(eqn))
+
+
+def _reduce_prod(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    terms = _reduced(inputs[0], eqn.params["axes"])
+    if terms.shape[-1] == 0:
+        return numbers.lift(np.ones(terms.shape[:-1]))
+    return np.asarray(numbers.running_product(terms, _dtype(eqn))[..., -1])
+
+
+def _along(eqn: Any, x: np.ndarray) -> np.ndarray:
+    """Return x with the equation's axis last, reversed where it says so."""
+    x = np.moveaxis(x, eqn.params["axis"], -1)
+    return x[..., ::-1] if eqn.params["reverse"] else x
+
+
+def _back(eqn: Any, x: np.ndarray) -> np.ndarray:
+    x = x[..., ::-1] if eqn.params["reverse"] else x
+    return np.moveaxis(x, -1, eqn.params["axis"])
+
+
+def _cumsum(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    x = _along(eqn, inputs[0])
+    sums = [numbers.add_up(x[..., : i + 1], _dtype(eqn)) for i in range(x.shape[-1])]
+    return _back(eqn, np.stack(sums, -1) if sums else x)
+
+
+def _cumprod(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    return _back(eqn, numbers.running_product(_along(eqn, inputs[0]), _dtype(eqn)))
+
+
+def _cumulative(better: str) -> Callable[[Any, list[Any], Exact], Any]:
+    def best_so_far(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+        x = _along(eqn, inputs[0]).copy()
+        for i in range(1, x.shape[-1]):
+            x[..., i] = getattr(numbers, better)(
+                np.asarray(x[..., i - 1]), np.asarray(x[..., i])
+            )
+        return _back(eqn, x)
+
+    return best_so_far
+
+
+def _dot_general(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    (left_sum, right_sum), (left_batch, right_batch) = eqn.params["dimension_numbers"]
+    a, b = (x if is_real(x) else numbers.lift(x) for x in inputs)
+    left = [i for i in range(a.ndim) if i not in (*left_sum, *left_batch)]
+    right = [i for i in range(b.ndim) if i not in (*right_sum, *right_batch)]
+    batch = [a.shape[i] for i in left_batch]
+    rows, columns = [a.shape[i] for i in left], [b.shape[i] for i in right]
+    inner = _count(a, left_sum)
+    a = a.transpose(*left_batch, *left, *left_sum)
+    b = b.transpose(*right_batch, *right_sum, *right)
+    out = numbers.contract(
+        a.reshape(math.prod(batch), math.prod(rows), inner),
+        b.reshape(math.prod(batch), inner, math.prod(columns)),
+        _dtype(eqn),
+    )
+    return out.reshape(*batch, *rows, *columns)
+
+
+def _windows(
+    positions: np.ndarray,
+    size: Sequence[int],
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    base_dilation: Sequence[int],
+    window_dilation: Sequence[int],
+) -> np.ndarray:
+    """Return the positions in each window: (*output shape, elements), -1 outside."""
+    config = [(lo, hi, d - 1) for (lo, hi), d in zip(padding, base_dilation, strict=True)]
+    padded = np.asarray(lax.pad(jnp.asarray(positions, jnp.int32), jnp.int32(-1), config))
+    reach = [(n - 1) * d + 1 for n, d in zip(size, window_dilation, strict=True)]
+    views = np.lib.stride_tricks.sliding_window_view(padded, reach)
+    every = tuple(slice(None, None, s) for s in strides)
+    inside = tuple(slice(None, None, d) for d in window_dilation)
+    views = views[(*every, *inside)]
+    return views.reshape(*views.shape[: positions.ndim], -1)
+
+
+def _eqn_windows(eqn: Any, x: np.ndarray) -> np.ndarray:
+    p, ones = eqn.params, (1,) * x.ndim
+    return _windows(
+        np.arange(x.size).reshape(x.shape),
+        p["window_dimensions"],
+        p["window_strides"],
+        p["padding"],
+        p.get("base_dilation") or ones,
+        p.get("window_dilation") or ones,
+    )
+
+
+def _reduce_window_sum(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    (x,) = inputs
+    flat = np.append(x.ravel(), objects((1,), [flint().arb(0)]))
+    return numbers.add_up(flat[_eqn_windows(eqn, x)], _dtype(eqn))
+
+
+def _reduce_window_best(better: str, worst: str) -> Callable[..., Any]:
+    def reduce(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+        (x,) = inputs
+        flat = np.append(x.ravel(), objects((1,), [flint().arb(worst)]))
+        windows = flat[_eqn_windows(eqn, x)]
+        out = np.asarray(windows[..., 0])
+        for i in range(1, windows.shape[-1]):
+            out = getattr(numbers, better)(out, np.asarray(windows[..., i]))
+        return out
+
+    return reduce
+
+
+def _conv(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    p = eqn.params
+    (x, w), numbering = inputs, p["dimension_numbers"]
+    x, w = x.transpose(numbering.lhs_spec), w.transpose(numbering.rhs_spec)
+    groups, batch_groups = p["feature_group_count"], p["batch_group_count"]
+    batch, channels, *_ = x.shape
+    n_out, per_group, *kernel = w.shape
+    ones = (1, 1)
+    windows = _windows(
+        np.arange(x.size).reshape(x.shape),
+        (1, 1, *kernel),
+        (*ones, *p["window_strides"]),
+        ((0, 0), (0, 0), *p["padding"]),
+        (*ones, *p["lhs_dilation"]),
+        (*ones, *p["rhs_dilation"]),
+    )
+    out_space, taps = windows.shape[2:-1], windows.shape[-1]
+    flat = np.append(x.ravel(), objects((1,), [flint().arb(0)]))
+    patches = flat[windows].reshape(batch, channels, -1, taps)
+    n_groups = max(groups, batch_groups)
+    if batch_groups > 1:
+        patches = patches.reshape(n_groups, -1, channels, *patches.shape[2:])
+    else:
+        patches = patches.reshape(batch, n_groups, per_group, *patches.shape[2:])
+        patches = patches.swapaxes(0, 1)
+    # (group, batch, channel, place, tap) x (group, channel, tap, feature)
+    rows = patches.shape[1]
+    a = patches.transpose(0, 1, 3, 2, 4).reshape(n_groups, -1, per_group * taps)
+    b = w.reshape(n_groups, n_out // n_groups, -1).swapaxes(1, 2)
+    out = numbers.contract(a, b, _dtype(eqn)).reshape(n_groups, rows, *out_space, -1)
+    out = np.moveaxis(out, (1, -1), (0, 2)).reshape(rows, n_out, *out_space)
+    return out.transpose(np.argsort(numbering.out_spec))
+
+
+# Scatters ------------------------------------------------------------------------------
+
+
+def _targets(eqn: Any, operand: np.ndarray, indices: Any, updates: Any) -> np.ndarray:
+    """Return where each update lands in the flat operand; -1 where it is dropped.
+
+    A gather with the matching dimension numbers reads exactly the places that the
+    scatter writes to.
+    """
+    d = eqn.params["dimension_numbers"]
+    single = (*d.inserted_window_dims, *d.operand_batching_dims)
+    window = iter(d.update_window_dims)
+    sizes = [
+        1 if i in single else updates.shape[next(window)] for i in range(operand.ndim)
+    ]
+    numbering = lax.GatherDimensionNumbers(
+        offset_dims=d.update_window_dims,
+        collapsed_slice_dims=d.inserted_window_dims,
+        start_index_map=d.scatter_dims_to_operand_dims,
+        operand_batching_dims=d.operand_batching_dims,
+        start_indices_batching_dims=d.scatter_indices_batching_dims,
+    )
+    places = jnp.arange(operand.size, dtype=jnp.int32).reshape(operand.shape)
+    found = lax.gather(
+        places, indices, numbering, sizes, mode=eqn.params["mode"], fill_value=-1
+    )
+    return np.asarray(found)
+
+
+def _scatter(combine: str) -> Callable[[Any, list[Any], Exact], Any]:
+    def scatter(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+        operand, indices, updates = inputs
+        operand, updates = (
+            x if is_real(x) else numbers.lift(x) for x in (operand, updates)
+        )
+        targets = _targets(eqn, operand, numbers.settled(indices), updates).ravel()
+        meeting: dict[int, list[Any]] = {}
+        for target, update in zip(targets.tolist(), updates.ravel(), strict=True):
+            if target >= 0:
+                meeting.setdefault(target, []).append(update)
+        out, dtype = operand.ravel().copy(), _dtype(eqn)
+        for target, terms in meeting.items():
+            row = objects((len(terms) + 1,), [out[target], *terms])
+            if combine == "add":
+                out[target] = numbers.add_up(row, dtype).item()
+            elif combine == "sub":
+                minus = [numbers.elementwise(ELEMENTWISE["neg"], [row[1:]], dtype)]
+                out[target] = numbers.add_up(np.append(row[:1], minus), dtype).item()
+            elif combine == "mul":
+                out[target] = numbers.running_product(row, dtype)[-1]
+            else:
+                best = row[:1].reshape(())
+                for x in terms:
+                    best = getattr(numbers, combine)(best, objects((), [x]))
+                out[target] = best.item()
+        return out.reshape(operand.shape)
+
+    return scatter
+
+
+def _select_and_scatter_add(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    source, operand = inputs
+    direction = {"ge": 1.0, "le": -1.0}[eqn.params["select_prim"].name]
+    windows = _eqn_windows(eqn, operand)
+    worst = flint().arb("-inf" if direction > 0 else "inf")
+    flat = np.append(operand.ravel(), objects((1,), [worst]))
+    picks = numbers.largest(flat[windows], direction)
+    chosen = picks.value if isinstance(picks, Doubtful) else picks
+    places = np.take_along_axis(windows, chosen[..., None], -1)[..., 0]
+    landing: dict[int, list[Any]] = {}
+    for place, value in zip(places.ravel().tolist(), source.ravel(), strict=True):
+        landing.setdefault(place, []).append(value)
+    if isinstance(picks, Doubtful):
+        numbers.settled(picks)
+    zero, dtype = flint().arb(0), _dtype(eqn)
+    items = [landing.get(i, [zero]) for i in range(operand.size)]
+    sums = [numbers.add_up(objects((len(x),), x), dtype).item() for x in items]
+    return objects(operand.shape, sums)
+
+
+def _select_and_gather_add(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    tangents, operand = inputs
+    direction = {"ge": 1.0, "le": -1.0}[eqn.params["select_prim"].name]
+    windows = _eqn_windows(eqn, operand)
+    worst = flint().arb("-inf" if direction > 0 else "inf")
+    flat = np.append(operand.ravel(), objects((1,), [worst]))
+    picks = numbers.settled(numbers.largest(flat[windows], direction))
+    places = np.take_along_axis(windows, picks[..., None], -1)[..., 0]
+    return tangents.ravel()[places]
+
+
+# Decisions -----------------------------------------------------------------------------
+
+
+def _compare(op: str) -> Callable[[Any, list[Any], Exact], Any]:
+    return lambda eqn, inputs, numbers: numbers.compare(op, *inputs)
+
+
+def _select_n(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    which, *cases = inputs
+    cases = [x if is_real(x) else numbers.lift(x) for x in cases]
+    if not isinstance(which, Doubtful) and np.ndim(which) == 0:
+        return cases[int(which)]
+    return numbers.select(which, cases)
+
+
+def _reduce_best(better: str) -> Callable[[Any, list[Any], Exact], Any]:
+    def reduce(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+        rows = _reduced(inputs[0], eqn.params["axes"])
+        out = np.asarray(rows[..., 0])
+        for i in range(1, rows.shape[-1]):
+            out = getattr(numbers, better)(out, np.asarray(rows[..., i]))
+        return out
+
+    return reduce
+
+
+def _arg_best(direction: float) -> Callable[[Any, list[Any], Exact], Any]:
+    def arg(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+        found = numbers.largest(_reduced(inputs[0], eqn.params["axes"]), direction)
+        kind = _dtype(eqn)
+        if isinstance(found, Doubtful):
+            return Doubtful(found.value.astype(kind), found.open)
+        return found.astype(kind)
+
+    return arg
+
+
+def _clamp(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    low, x, high = inputs
+    return numbers.minimum(numbers.maximum(x, low), high)
+
+
+def _rem(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    from funcgrad.testing.arithmetic import truncate
+
+    x, y = inputs
+    dtype = _dtype(eqn)
+    quotient = numbers.elementwise(ELEMENTWISE["div"], [x, y], dtype)
+    whole = numbers.steps(truncate, quotient)
+    product = numbers.elementwise(ELEMENTWISE["mul"], [whole, y], dtype)
+    return numbers.elementwise(ELEMENTWISE["sub"], [x, product], dtype)
+
+
+def _steps(function: Callable[[Any], Any]) -> Callable[[Any, list[Any], Exact], Any]:
+    return lambda eqn, inputs, numbers: numbers.steps(function, inputs[0])
+
+
+def _sign(x: Any) -> Any:
+    return flint().arb(1 if x > 0 else -1 if x < 0 else 0)
+
+
+def _round(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    half, even = flint().arb(0.5), eqn.params["rounding_method"] == 1
+
+    def nearest(x: Any) -> Any:
+        low = (x + half).floor() if x >= 0 else (x - half).ceil()
+        tied = abs(x - low) == half
+        return 2 * (low / 2).floor() if even and tied and x >= 0 else low
+
+    return numbers.steps(nearest, inputs[0])
+
+
+def _sort(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    if eqn.params["num_keys"] != 1:
+        raise Uncovered(eqn, "a sort by several keys")
+    axis = eqn.params["dimension"]
+    rows = [np.moveaxis(_array(x), axis, -1) for x in inputs]
+    if not is_real(rows[0]):
+        order: Any = np.argsort(rows[0], -1, kind="stable")
+    else:
+        order = numbers.order(rows[0])
+    return [np.moveaxis(_reordered(row, order), -1, axis) for row in rows]
+
+
+def _array(x: Any) -> Any:
+    return x.value if isinstance(x, Doubtful) else np.asarray(x)
+
+
+def _reordered(row: np.ndarray, order: Any) -> Any:
+    """Return a row in the given order; where that is in doubt, hulls of neighbours."""
+    if not isinstance(order, Doubtful):
+        return np.take_along_axis(row, order, -1)
+    from funcgrad.testing.arithmetic import infinite
+
+    out = np.take_along_axis(row, order.value, -1)
+    if is_real(row):
+        out[order.open] = infinite()
+        return out
+    return Doubtful(out, order.open)
+
+
+def _top_k(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    axis, k = eqn.params.get("axis", inputs[0].ndim - 1), eqn.params["k"]
+    row = np.moveaxis(inputs[0], axis, -1)
+    negative = numbers.elementwise(ELEMENTWISE["neg"], [row], inputs[0].dtype)
+    order = numbers.order(negative)
+    values = _reordered(row, order)[..., :k]
+    if isinstance(order, Doubtful):
+        found: Any = Doubtful(order.value[..., :k].astype(np.int32), order.open[..., :k])
+        found = Doubtful(*(np.moveaxis(x, -1, axis) for x in found))
+    else:
+        found = np.moveaxis(order[..., :k].astype(np.int32), -1, axis)
+    return [np.moveaxis(values, -1, axis), found]
+
+
+# Powers and conversions ----------------------------------------------------------------
+
+
+def _integer_pow(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    n = eqn.params["y"]
+    rule = Rule(
+        lambda x: whole_power(x, n),
+        lambda x, y: (n * whole_power(x, n - 1) if n else 0,),
+        abs(n) + 2,
+    )
+    return numbers.elementwise(rule, inputs, _dtype(eqn))
+
+
+def _convert(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    (x,), new = inputs, eqn.params["new_dtype"]
+    old = eqn.invars[0].aval.dtype
+    if _is_float_type(new):
+        narrower = jnp.finfo(new).nmant < jnp.finfo(old).nmant
+        narrower |= jnp.finfo(new).maxexp < jnp.finfo(old).maxexp
+        return numbers.rounded_to(x, new) if narrower else x
+    if new == np.bool_:
+        return numbers.compare("ne", x, numbers.lift(np.zeros((), np.float32)))
+    return numbers.to_integers(x, new)
+
+
+def _stop_gradient(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    from funcgrad.testing.arithmetic import data, each
+
+    return each(data, inputs[0])
+
+
+def _reduce_precision(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    bits = eqn.params["mantissa_bits"]
+    kind = {10: np.float16, 7: jnp.bfloat16, 23: np.float32, 52: np.float64}.get(bits)
+    if kind is None:
+        raise Uncovered(eqn, f"a reduction to {bits} bits")
+    return numbers.rounded_to(inputs[0], kind)
+
+
+OTHERS: dict[str, Callable[[Any, list[Any], Exact], Any]] = {
+    "abs": lambda eqn, inputs, numbers: numbers.absolute(inputs[0]),
+    "argmax": _arg_best(1.0),
+    "argmin": _arg_best(-1.0),
+    "ceil": _steps(lambda x: x.ceil()),
+    "clamp": _clamp,
+    "conv_general_dilated": _conv,
+    "convert_element_type": _convert,
+    "cummax": _cumulative("maximum"),
+    "cummin": _cumulative("minimum"),
+    "cumprod": _cumprod,
+    "cumsum": _cumsum,
+    "dot_general": _dot_general,
+    "eq": _compare("eq"),
+    "floor": _steps(lambda x: x.floor()),
+    "ge": _compare("ge"),
+    "gt": _compare("gt"),
+    "integer_pow": _integer_pow,
+    "is_finite": lambda eqn, inputs, numbers: numbers.is_finite(inputs[0]),
+    "le": _compare("le"),
+    "lt": _compare("lt"),
+    "max": lambda eqn, inputs, numbers: numbers.maximum(*inputs),
+    "min": lambda eqn, inputs, numbers: numbers.minimum(*inputs),
+    "ne": _compare("ne"),
+    "optimization_barrier": lambda eqn, inputs, numbers: list(inputs),
+    "reduce_max": _reduce_best("maximum"),
+    "reduce_min": _reduce_best("minimum"),
+    "reduce_precision": _reduce_precision,
+    "reduce_prod": _reduce_prod,
+    "reduce_sum": _reduce_sum,
+    "reduce_window_max": _reduce_window_best("maximum", "-inf"),
+    "reduce_window_min": _reduce_window_best("minimum", "inf"),
+    "reduce_window_sum": _reduce_window_sum,
+    "rem": _rem,
+    "round": _round,
+    "scatter-add": _scatter("add"),
+    "scatter-sub": _scatter("sub"),
+    "scatter_add": _scatter("add"),
+    "scatter_max": _scatter("maximum"),
+    "scatter_min": _scatter("minimum"),
+    "scatter_mul": _scatter("mul"),
+    "scatter_sub": _scatter("sub"),
+    "select_and_gather_add": _select_and_gather_add,
+    "select_and_scatter_add": _select_and_scatter_add,
+    "select_n": _select_n,
+    "sign": _steps(_sign),
+    "sort": _sort,
+    "stop_gradient": _stop_gradient,
+    "top_k": _top_k,
+}
+
+
+# Calls, loops and branches -------------------------------------------------------------
+
+
+def _call(
+    eqn: Any, inputs: list[Any], numbers: Exact, hook: Hook | None, used: list[bool]
+) -> list[Any]:
+    """Follow a call; a custom rule's primal is what is called here."""
+    program = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    if program is None:
+        program = eqn.params["fun_jaxpr"]
+    return walk(program, inputs, numbers, hook=hook, used=used)
+
+
+def _custom_call(
+    eqn: Any, inputs: list[Any], numbers: Exact, hook: Hook | None, used: list[bool]
+) -> list[Any]:
+    """Follow the primal of a function with a rule of its own; the hook sees the whole."""
+    inside = getattr(hook, "looks_inside_custom_rules", True)
+    outputs = _call(eqn, inputs, numbers, hook if inside else None, used)
+    if hook is not None and not inside:
+        hook(eqn, inputs, outputs)
+    return outputs
+
+
+def _cond(
+    eqn: Any, inputs: list[Any], numbers: Exact, hook: Hook | None, used: list[bool]
+) -> list[Any]:
+    branches = eqn.params["branches"]
+    numbers.eqn = eqn
+    which = int(np.clip(int(numbers.settled(inputs[0])), 0, len(branches) - 1))
+    return walk(branches[which], inputs[1:], numbers, hook=hook, used=used)
+
+
+def _while(
+    eqn: Any, inputs: list[Any], numbers: Exact, hook: Hook | None, used: list[bool]
+) -> list[Any]:
+    p = eqn.params
+    n_test, n_body = p["cond_nconsts"], p["body_nconsts"]
+    test, body = inputs[:n_test], inputs[n_test : n_test + n_body]
+    carry = inputs[n_test + n_body :]
+    while True:
+        (going_on,) = walk(p["cond_jaxpr"], [*test, *carry], numbers, hook=hook)
+        numbers.eqn = eqn
+        if not bool(numbers.settled(going_on)):
+            return carry
+        carry = walk(p["body_jaxpr"], [*body, *carry], numbers, hook=hook)
+
+
+def scan_counts(eqn: Any) -> tuple[int, int]:
+    """Return the numbers of constants and of carried values, under any JAX."""
+    if "num_carry" in eqn.params:
+        return eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carry, _ = eqn.params["ft_in"].unpack()
+    return len(consts), len(carry)
+
+
+def _scan(
+    eqn: Any, inputs: list[Any], numbers: Exact, hook: Hook | None, used: list[bool]
+) -> list[Any]:
+    p = eqn.params
+    n_consts, n_carry = scan_counts(eqn)
+    consts, carry = inputs[:n_consts], inputs[n_consts : n_consts + n_carry]
+    xs, length = inputs[n_consts + n_carry :], p["length"]
+    rows: list[Any] = [None] * length
+    for i in range(length)[:: -1 if p["reverse"] else 1]:
+        row = [_row(x, i) for x in xs]
+        out = walk(p["jaxpr"], [*consts, *carry, *row], numbers, hook=hook)
+        carry, rows[i] = out[:n_carry], out[n_carry:]
+    if not length:
+        shapes = [v.aval for v in eqn.outvars[n_carry:]]
+        empty = [np.zeros(a.shape, object if _is_float_type(a.dtype) else a.dtype)
+                 for a in shapes]
+        return [*carry, *empty]
+    return [*carry, *(_stacked(column) for column in zip(*rows, strict=True))]
+
+
+def _row(x: Any, i: int) -> Any:
+    if isinstance(x, Doubtful):
+        return Doubtful(x.value[i], x.open[i])
+    return np.asarray(x[i]) if not isinstance(x, np.ndarray) else x[i : i + 1].reshape(
+        x.shape[1:]
+    )
+
+
+def _stacked(column: tuple[Any, ...]) -> Any:
+    if any(isinstance(x, Doubtful) for x in column):
+        values = [x.value if isinstance(x, Doubtful) else x for x in column]
+        opens = [
+            x.open if isinstance(x, Doubtful) else np.zeros(np.shape(x), bool)
+            for x in column
+        ]
+        return Doubtful(np.stack(values), np.stack(opens))
+    if any(not isinstance(x, (np.ndarray, np.generic)) for x in column):
+        return jnp.stack(column)
+    return np.stack(column)
+
+
+CALLS: dict[str, Callable[..., list[Any]]] = {
+    "checkpoint": _call,
+    "closed_call": _call,
+    "cond": _cond,
+    "core_call": _call,
+    "custom_jvp_call": _custom_call,
+    "custom_vjp_call": _custom_call,
+    "custom_vjp_call_jaxpr": _custom_call,
+    "jit": _call,
+    "pjit": _call,
+    "remat": _call,
+    "remat2": _call,
+    "scan": _scan,
+    "while": _while,
+}
