@@ -72,6 +72,8 @@ class Exact:
         self.path: list[Any] = []
         self.ties: list[Tie] = []
         self.eqn: Any = None
+        self.caller: Any = None
+        self.callers: dict[int, Any] = {}
         self.live: dict[Any, Any] = {}
         self._ideal = rules.ideal_constants() if ideal_constants else []
 
@@ -81,6 +83,8 @@ class Exact:
         """Return floats as exact numbers: every float is a dyadic rational."""
         if isinstance(native, Doubtful):
             native = native.value
+        if is_real(native):
+            return native
         native = np.asarray(native)
         arb, plain = flint().arb, native.astype(np.float64).ravel().tolist()
         items = [arb(x) for x in plain]
@@ -313,6 +317,7 @@ class Rounded(Exact):
 
     def __init__(self, path: list[Any]):
         super().__init__()
+        self.path = path
         self._decided = iter(path)
         self.flips: list[Any] = []
         self.lost: list[Any] = []

@@ -19,10 +19,10 @@ import ml_dtypes
 import numpy as np
 
 from funcgrad.testing import culprit, size, ties
-from funcgrad.testing.arithmetic import Exact, Rounded, Truth, each, is_real
+from funcgrad.testing.arithmetic import Exact, Rounded, Truth, each
 from funcgrad.testing.flint import flint, precision
 from funcgrad.testing.report import GradientReport, LeafReport, worst
-from funcgrad.testing.walk import Uncovered, walk
+from funcgrad.testing.walk import Hook, Uncovered, walk
 from reference import Value
 
 # Bits to begin with, and to give up at. 256 bits are 77 digits.
@@ -49,7 +49,6 @@ class Program(NamedTuple):
     cotangents: list[np.ndarray]
     paths: list[str]
     values: list[np.ndarray]
-    compiled: bool
 
 
 def check_gradients(
@@ -76,9 +75,9 @@ def check_gradients(
     program = _trace(f, args, argnums, grad, cotangents)
     size.refuse_if_too_large(program.primal, program.bound, seconds)
     try:
-        return _judge(program, grad)
+        return _judge(program, given=grad is not None)
     except Uncovered as missing:
-        return culprit.uncovered(missing)
+        return culprit.uncovered(missing, program)
 
 
 def assert_gradients(
@@ -152,20 +151,18 @@ def _trace(
     traced = jax.jit(gradient).trace(variables, constants)
     bound: Any = traced.jaxpr
     judged: Any = bound
-    compiled = True
     if grad is None:
         values = traced.lower().compile()(variables, constants)
     else:
         values, judged = _given_gradient(grad, args, chosen, argnums, leaves, varies, is_array)
         bound = bound if judged is None else judged
-        compiled = False
     paths = [
         _path(path, len(chosen) > 1) for (path, _), v in zip(leaves, varies, strict=True) if v
     ]
     return Program(
         primal, judged, bound,
-        [np.asarray(x) for x in variables], [_constant(x) for x in constants],
-        weights, paths, [np.asarray(x) for x in values], compiled,
+        [_constant(x) for x in variables], [_constant(x) for x in constants],
+        weights, paths, [np.asarray(x) for x in values],
     )  # fmt: skip
 
 
@@ -261,6 +258,11 @@ def _cotangents(shapes: list[Any], given: Any) -> list[np.ndarray]:
         return [np.asarray(w).astype(s.dtype) for w, s in zip(weights, shapes, strict=True)]
     if len(shapes) == 1 and shapes[0].shape == ():
         return [np.ones((), shapes[0].dtype)]
+    return integer_weights(shapes)
+
+
+def integer_weights(shapes: list[Any]) -> list[np.ndarray]:
+    """Return integers between -5 and 6, none of them 0, in the given shapes."""
     out, start = [], 0
     for s in shapes:
         n = start + np.arange(int(np.prod(s.shape)))
@@ -280,6 +282,7 @@ class Derivatives(NamedTuple):
     values: list[np.ndarray]
     ties: list[Any]
     variables: list[np.ndarray]
+    callers: dict[int, Any]
 
 
 def truth(
@@ -297,7 +300,7 @@ def truth(
     if shift is not None:
         variables = [v + s for v, s in zip(variables, shift, strict=True)]
     variables = [each(Value, v) for v in variables]
-    outputs = walk(program.primal, [*variables, *_lifted(program, numbers)], numbers)
+    outputs = walk(program.primal, [*variables, *lifted_constants(program, numbers)], numbers)
     terms = [
         (y, w)
         for out, weight in zip(outputs, program.cotangents, strict=True)
@@ -308,20 +311,19 @@ def truth(
     loss = Value(total, tuple(y for y, _ in terms), "loss", tuple(w for _, w in terms))
     loss.backward()
     gradients = [each(lambda v: flint().arb(v.grad), v) for v in variables]
-    return Derivatives(gradients, numbers.ties, variables)
+    return Derivatives(gradients, numbers.ties, variables, numbers.callers)
 
 
 def exact(
-    program: Program, numbers: Exact, gradient: Any = None
+    program: Program, numbers: Exact, *, hook: Hook | None = None
 ) -> list[np.ndarray]:
     """Return what the gradient program gives in this arithmetic."""
     variables = [numbers.lift(x) for x in program.variables]
-    inputs = [*variables, *_lifted(program, numbers)]
-    outputs = walk(program.bound if gradient is None else gradient, inputs, numbers)
-    return [np.asarray(x) if is_real(x) else numbers.lift(x) for x in outputs]
+    inputs = [*variables, *lifted_constants(program, numbers)]
+    return walk(program.bound, inputs, numbers, hook=hook)
 
 
-def _lifted(program: Program, numbers: Exact) -> list[Any]:
+def lifted_constants(program: Program, numbers: Exact) -> list[Any]:
     return [
         numbers.lift(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
         for x in program.constants
@@ -332,30 +334,30 @@ def _lifted(program: Program, numbers: Exact) -> list[Any]:
 
 
 class Comparison(NamedTuple):
-    """exact(g) - truth for each leaf, as balls, and which of them are zero."""
+    """exact(g) - truth for each leaf, as balls, and which of them are zero.
+
+    `zero` holds True, False, or None where the precision leaves it open.
+    """
 
     truth: Derivatives
     exact: list[np.ndarray]
     path: list[Any]
     error: list[np.ndarray]
     zero: list[np.ndarray]
-    decided: bool
 
 
-def _compare(program: Program, bits: int, scale: Any, *, ideal: bool) -> Comparison:
-    """Subtract truth from exact(g); both are computed with `bits` bits."""
+def _compare(program: Program, scale: list[np.ndarray], *, ideal: bool) -> Comparison:
+    """Subtract truth from exact(g), both in the precision of the moment."""
     right = truth(program, ideal_constants=ideal)
     numbers = Exact(ideal_constants=ideal)
     made = exact(program, numbers)
     if program.gradient is None:
         made = right.values
-    error = [each(lambda a, b: a - b, g, t) for g, t in zip(made, right.values, strict=True)]
-    zero, decided = [], True
-    for i, (e, t) in enumerate(zip(error, right.values, strict=True)):
-        small = each(lambda d, x, s: _is_zero(d, x, s), e, t, scale[i])
-        decided &= not any(x is None for x in small.ravel())
-        zero.append(small)
-    return Comparison(right, made, numbers.path, error, zero, decided)
+    error, zero = [], []
+    for g, t, s in zip(made, right.values, scale, strict=True):
+        error.append(each(lambda a, b: a - b, g, t))
+        zero.append(each(_is_zero, error[-1], t, s))
+    return Comparison(right, made, numbers.path, error, zero)
 
 
 def _is_zero(difference: Any, true: Any, scale: float) -> bool | None:
@@ -364,38 +366,73 @@ def _is_zero(difference: Any, true: Any, scale: float) -> bool | None:
         return None
     if not difference.contains(0):
         return False
-    size = max(float(true.abs_upper()), scale)
     radius = difference.rad()
-    return True if radius <= flint().arb(size) * NEGLIGIBLE else None
+    return True if radius <= (true.abs_upper() + scale) * NEGLIGIBLE else None
 
 
-def _judge(program: Program, grad: Callable[..., Any] | None) -> GradientReport:
+def _decided(found: Comparison) -> bool:
+    """Return whether every difference is known, or will never be for want of a number."""
+    return all(
+        z is not None or not e.is_finite()
+        for error, zero in zip(found.error, found.zero, strict=True)
+        for e, z in zip(error.ravel(), zero.ravel(), strict=True)
+    )
+
+
+def _all_zero(found: Comparison) -> bool:
+    return all(z is True for zero in found.zero for z in zero.ravel())
+
+
+def _settle(program: Program, scale: list[np.ndarray]) -> tuple[Comparison, bool, int]:
+    """Compare with rising precision until every difference is known.
+
+    Return the comparison, whether it reads JAX's rounded constants as the irrational
+    numbers they stand for (which is tried where they leave a difference), and the bits.
+    """
     bits = FIRST_PRECISION
-    with precision(bits):
-        no_scale = [np.zeros(v.shape) for v in program.variables]
-        found = _compare(program, bits, no_scale, ideal=False)
-        rounded = Rounded(found.path)
-    with precision(64):
-        balls = exact(program, rounded)
-    # An element that is exactly 0 by cancellation has the size of what cancelled.
-    scale = [each(_radius, b).astype(np.float64) for b in balls]
     while True:
         with precision(bits):
-            found = _compare(program, bits, scale, ideal=False)
-            if not all(np.all(z == np.True_) for z in found.zero) and _finite(found):
-                ideal = _compare(program, bits, scale, ideal=True)
-                literals = ideal.decided and all(np.all(z == True) for z in ideal.zero)  # noqa: E712
-            else:
-                ideal, literals = found, False
-        if found.decided or literals or bits >= LAST_PRECISION:
-            break
+            found = _compare(program, scale, ideal=False)
+            if _decided(found) or bits >= LAST_PRECISION:
+                if not _all_zero(found):
+                    ideal = _compare(program, scale, ideal=True)
+                    if _all_zero(ideal) or _fewer(ideal, found):
+                        return ideal, True, bits
+                return found, False, bits
         bits *= 2
+
+
+def _fewer(ideal: Comparison, found: Comparison) -> bool:
+    """Return whether ideal constants make some difference zero, and none nonzero."""
+    pairs = [
+        (a is True, b is True)
+        for x, y in zip(ideal.zero, found.zero, strict=True)
+        for a, b in zip(x.ravel(), y.ravel(), strict=True)
+    ]
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+
+def rule_is_wrong(program: Program) -> bool:
+    """Return whether exact(g) - truth is known not to be 0, away from ties."""
+    with precision(FIRST_PRECISION):
+        found, _, _ = _settle(program, [np.zeros(v.shape) for v in program.variables])
+    if ties.reached(found.truth.variables, found.truth.ties):
+        return False
+    return any(z is False for zero in found.zero for z in zero.ravel())
+
+
+def _judge(program: Program, *, given: bool) -> GradientReport:
+    with precision(FIRST_PRECISION):
+        first = Exact()
+        made = exact(program, first)
+    rounded = Rounded(first.path)
+    with precision(64):
+        balls = exact(program, rounded)
+    # An element that is 0 by cancellation has the size of what cancelled.
+    scale = [each(_radius, b).astype(np.float64) for b in balls]
+    found, ideal, bits = _settle(program, scale)
     with precision(bits):
-        return _verdict(program, grad, found, balls, rounded, literals, bits)
-
-
-def _finite(found: Comparison) -> bool:
-    return all(x.is_finite() for e in found.error for x in e.ravel())
+        return _verdict(program, found, made, balls, rounded, ideal, bits, given)
 
 
 def _radius(ball: Any) -> float:
@@ -404,22 +441,31 @@ def _radius(ball: Any) -> float:
 
 def _verdict(
     program: Program,
-    grad: Callable[..., Any] | None,
     found: Comparison,
+    made: list[np.ndarray],
     balls: list[np.ndarray],
     rounded: Rounded,
-    literals: bool,
+    ideal: bool,
     bits: int,
+    given: bool,
 ) -> GradientReport:
-    notes: list[str] = []
-    tied = ties.judge(program, found.truth, found.exact, notes)
-    leaves = []
-    for i, path in enumerate(program.paths):
-        leaves.append(
-            _leaf(path, program, i, found, balls[i], tied[i], literals)
-        )
+    right, notes = found.truth, []
+    tied = ties.judge(
+        right.variables,
+        program.variables,
+        right.ties,
+        found.exact,
+        lambda shift: truth(program, ideal_constants=ideal, shift=shift).values,
+        cheap=sum(size.count(program.primal)) < 20_000,
+    )
+    leaves = [
+        _leaf(path, program, i, found, made[i], balls[i], tied[i])
+        for i, path in enumerate(program.paths)
+    ]
+    if program.gradient is None:
+        leaves = [_blame_unseen_rules(leaf) for leaf in leaves]
     verdict = worst([leaf.verdict for leaf in leaves])
-    if literals:
+    if ideal:
         notes.append(
             "a derivative rule holds a constant such as 2/sqrt(pi) as the nearest float; "
             "that is counted as rounding"
@@ -429,21 +475,42 @@ def _verdict(
             "grad= could not be traced, so its rules were not seen: its numbers were "
             "compared with the truth, within the rounding bound of jax.grad(f)"
         )
+    notes += _tie_notes(right, tied)
     notes += culprit.path_notes(rounded)
     why = ""
     if verdict == "rule":
-        why = culprit.of_rule(program, grad is not None)
+        why = culprit.of_rule(program, given)
     elif verdict == "pole":
         why = culprit.of_pole(program, rounded)
     elif verdict == "compiler":
-        why = culprit.of_compiler(program, found.path)
-    elif verdict == "uncovered":
-        notes.append(
-            f"the difference was still undecided at {bits} bits, where the proof gives up"
-        )
+        why = culprit.of_compiler(program, rounded.path)
     elif verdict == "kink":
-        why = culprit.of_kink(found.truth.ties)
+        why = culprit.of_kink(right.variables, right.ties, right.callers)
+    elif verdict == "uncovered":
+        notes.append(f"not decided at {bits} bits, where the proof gives up")
     return GradientReport(verdict, tuple(leaves), tuple(notes), why)
+
+
+def _blame_unseen_rules(leaf: LeafReport) -> LeafReport:
+    """Call it a wrong rule where a gradient that was not traced leaves the bound."""
+    if leaf.verdict != "compiler":
+        return leaf
+    return leaf._replace(verdict="rule", rule_error="unseen")
+
+
+def _tie_notes(right: Derivatives, tied: list[np.ndarray]) -> list[str]:
+    """Say which ties were met, and where they were not judged."""
+    notes = []
+    if any((t == "between").any() for t in tied):
+        for eqn in ties.equations(right.variables, right.ties)[:3]:
+            notes.append(
+                f"exactly tied, and the derivative lies between the one-sided ones: "
+                f"{culprit.describe(eqn, right.callers)}"
+            )
+    unjudged = sum(int((t == "unjudged").sum()) for t in tied)
+    if unjudged:
+        notes.append(f"{unjudged} elements at ties were not judged from both sides")
+    return notes
 
 
 def _leaf(
@@ -451,12 +518,12 @@ def _leaf(
     program: Program,
     i: int,
     found: Comparison,
+    made: np.ndarray,
     balls: np.ndarray,
     tied: np.ndarray,
-    literals: bool,
 ) -> LeafReport:
     values, variable = program.values[i], program.variables[i]
-    right, made, zero = found.truth.values[i], found.exact[i], found.zero[i]
+    right, zero = found.truth.values[i], found.zero[i]
     dtype = variable.dtype
     floats = values.astype(np.float64)
     verdicts, ulps, bounds = [], [], []
@@ -464,7 +531,7 @@ def _leaf(
         floats.ravel().tolist(), right.ravel(), made.ravel(), zero.ravel(),
         balls.ravel(), tied.ravel(), strict=True,
     ):  # fmt: skip
-        verdict, off, bound = _element(v, t, g, z or literals, b, tie, dtype)
+        verdict, off, bound = _element(v, t, g, z, b, tie, dtype)
         verdicts.append(verdict)
         ulps.append(off)
         bounds.append(bound)
@@ -498,8 +565,8 @@ def _element(
     ulp = ulp_of(made, dtype)
     off = float(abs(flint().arb(value) - made).mid()) / ulp if np.isfinite(value) else np.inf
     bound = float(ball.rad()) / ulp if ball.is_finite() else np.inf
-    if tie == "kink":
-        return "kink", off, bound
+    if tie in ("kink", "unjudged"):
+        return ("kink" if tie == "kink" else "uncovered"), off, bound
     if zero is None and tie != "between":
         return "uncovered", off, bound
     if not zero and tie != "between":

@@ -1,4 +1,62 @@
 """How much work a check will be, told before it starts."""
+
 from __future__ import annotations
+
+import math
 from typing import Any
-def refuse_if_too_large(primal: Any, gradient: Any, seconds: float) -> None: ...
+
+from funcgrad.testing.walk import inner_programs, opened
+
+# Measured on one core of 2024: a scalar of the exact walk costs about 3 microseconds
+# over its three walks, a multiply-add inside a product about 0.6, and both about 250
+# bytes at the peak.
+SECONDS_PER_SCALAR, SECONDS_PER_TERM, BYTES_PER_SCALAR = 8e-6, 2.5e-6, 600
+MEMORY = 2e9
+
+
+def count(program: Any) -> tuple[float, float]:
+    """Return how many scalars a program makes, and how many terms it multiplies.
+
+    Loops count as often as they run; a `while` loop counts once, since nobody knows.
+    """
+    jaxpr, _ = opened(program)
+    scalars = terms = 0.0
+    for eqn in jaxpr.eqns:
+        times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+        inner = [count(sub) for sub in inner_programs(eqn)]
+        scalars += times * sum(s for s, _ in inner)
+        terms += times * sum(t for _, t in inner)
+        made = sum(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars)
+        if not inner:
+            scalars += made
+        if eqn.primitive.name == "dot_general":
+            (summed, _), _ = eqn.params["dimension_numbers"]
+            shape = eqn.invars[0].aval.shape
+            terms += made * math.prod(shape[i] for i in summed)
+        elif eqn.primitive.name == "conv_general_dilated":
+            kernel = eqn.invars[1].aval.shape
+            out = eqn.params["dimension_numbers"].rhs_spec[0]
+            terms += made * math.prod(kernel) / kernel[out]
+    return scalars, terms
+
+
+def estimate(primal: Any, gradient: Any) -> tuple[float, float]:
+    """Return the seconds and the bytes that a check will take, roughly."""
+    scalars, terms = map(sum, zip(count(primal), count(gradient), strict=True))
+    seconds = scalars * SECONDS_PER_SCALAR + terms * SECONDS_PER_TERM
+    taped, products = count(primal)
+    return seconds, (scalars + taped + products) * BYTES_PER_SCALAR
+
+
+def refuse_if_too_large(primal: Any, gradient: Any, seconds: float) -> None:
+    """Raise ValueError, with an estimate, for a check beyond `seconds` or 2 GB."""
+    time, memory = estimate(primal, gradient)
+    if time <= seconds and memory <= MEMORY:
+        return
+    share = max(time / seconds, memory / MEMORY)
+    raise ValueError(
+        f"this check would take about {time:,.0f} s and {memory / 1e9:.1f} GB; the limit "
+        f"is {seconds:,.0f} s and {MEMORY / 1e9:.0f} GB. Check fewer rows of the batch "
+        f"(about 1 in {math.ceil(share)}), or hold leaves constant by closing over them, "
+        f"or allow more with seconds={math.ceil(time)}"
+    )

@@ -31,6 +31,7 @@ class Uncovered(NotImplementedError):
         self.eqn = eqn
         self.name = str(eqn.primitive.name)
         self.why = why
+        self.callers: dict[int, Any] = {}
         super().__init__(self.name)
 
 
@@ -61,6 +62,7 @@ def walk(
     env.update(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, inputs, strict=True))
     for eqn, needed in _live(jaxpr, tuple(used), numbers):
+        numbers.callers[id(eqn)] = numbers.caller
         outputs = step(eqn, [read(x) for x in eqn.invars], numbers, hook, needed)
         env.update(zip(eqn.outvars, outputs, strict=True))
     return [
@@ -72,6 +74,15 @@ def opened(program: Any) -> tuple[Any, Sequence[Any]]:
     """Return a jaxpr and the constants it closes over, under any supported JAX."""
     jaxpr = getattr(program, "jaxpr", program)
     return jaxpr, getattr(program, "consts", ()) or ()
+
+
+def inner_programs(eqn: Any) -> list[Any]:
+    """Return the jaxprs that an equation's parameters hold."""
+    found = []
+    for value in eqn.params.values():
+        several = value if isinstance(value, (tuple, list)) else (value,)
+        found += [x for x in several if hasattr(x, "eqns") or hasattr(x, "jaxpr")]
+    return found
 
 
 def _live(
@@ -115,7 +126,15 @@ def step(
     """Return the outputs of one equation."""
     name = eqn.primitive.name
     if name in CALLS:
-        return CALLS[name](eqn, inputs, numbers, hook, used or [True] * len(eqn.outvars))
+        used = used or [True] * len(eqn.outvars)
+        caller, numbers.caller = numbers.caller, eqn
+        try:
+            return CALLS[name](eqn, inputs, numbers, hook, used)
+        except Uncovered as missing:
+            missing.callers = numbers.callers
+            raise
+        finally:
+            numbers.caller = caller
     numbers.eqn = eqn
     if any(_is_complex(v.aval) for v in (*eqn.invars, *eqn.outvars)):
         raise Uncovered(eqn, "complex numbers")
@@ -185,7 +204,7 @@ def _no_doubt(x: Any) -> Any:
 
 def _run(eqn: Any, inputs: list[Any], *, integer: bool = False) -> list[Any]:
     name, params = eqn.primitive.name, eqn.params
-    if name in _NUMPY and all(isinstance(x, (np.ndarray, np.generic)) for x in inputs):
+    if name in _NUMPY and all(_is_whole(x) for x in inputs):
         return [np.asarray(_NUMPY[name](*inputs))]
     if name in _FAST_MOVES and all(isinstance(x, np.ndarray) for x in inputs):
         out = _FAST_MOVES[name](eqn, *inputs)
@@ -195,6 +214,10 @@ def _run(eqn: Any, inputs: list[Any], *, integer: bool = False) -> list[Any]:
     out = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(params))
     out = out if eqn.primitive.multiple_results else [out]
     return [x if _is_key(x) else np.asarray(x) for x in out]
+
+
+def _is_whole(x: Any) -> bool:
+    return isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind in "biu"
 
 
 def _is_key(x: Any) -> bool:
