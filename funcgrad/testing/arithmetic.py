@@ -93,9 +93,12 @@ class Exact:
         return objects(native.shape, items)
 
     def _idealized(self, x: Any, dtype: Any) -> Any:
-        """Return the irrational constant that `x` is nearest to, if there is one."""
+        """Return the irrational constant that `x` stands for, if there is one.
+
+        JAX computes its constants in float64, so they may be the second nearest float.
+        """
         for real in self._ideal:
-            if float(np.asarray(float(real.mid())).astype(dtype)) == float(x):
+            if abs(x - real) <= abs(real) * 2 * unit(dtype):
                 return real
         return x
 

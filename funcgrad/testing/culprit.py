@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,9 @@ from funcgrad.testing.report import GradientReport
 from funcgrad.testing.rules import ELEMENTWISE
 from funcgrad.testing.ties import equations
 from funcgrad.testing.walk import CALLS, MOVES, OTHERS, Uncovered, inner_programs, opened, walk
+
+
+_HERE = os.path.dirname(__file__)
 
 
 class Found(Exception):
@@ -39,15 +43,21 @@ def describe(eqn: Any, callers: dict[int, Any]) -> str:
         name = f"{kind} `{program.debug_info.func_name}`"
     else:
         name = f"`{name}`"
-    frame = source_info_util.user_frame(eqn.source_info.traceback)
+    frame = _user_frame(eqn)
     while frame is None and callers.get(id(eqn)) is not None:
         eqn = callers[id(eqn)]
-        frame = source_info_util.user_frame(eqn.source_info.traceback)
+        frame = _user_frame(eqn)
     if frame is None:
         return name
     line = linecache.getline(frame.file_name, frame.start_line).strip()
     place = f"{name} at {frame.file_name}:{frame.start_line}"
     return f"{place}\n    {line}" if line else place
+
+
+def _user_frame(eqn: Any) -> Any:
+    """Return the innermost frame outside JAX and outside this package."""
+    frames = source_info_util.user_frames(eqn.source_info.traceback)
+    return next((f for f in frames if not f.file_name.startswith(_HERE)), None)
 
 
 # rule ----------------------------------------------------------------------------------
@@ -250,7 +260,7 @@ def _unknown(program: Any) -> set[str]:
             for sub in inner_programs(eqn):
                 out |= _unknown(sub)
         elif name not in ELEMENTWISE and name not in MOVES and name not in OTHERS:
-            types = [getattr(v.aval, "dtype", None) for v in (*eqn.invars, *eqn.outvars)]
+            types = [getattr(v.aval, "dtype", None) for v in eqn.invars]
             if any(t is not None and _floating(t) for t in types):
                 out.add(name)
     return out

@@ -475,6 +475,13 @@ def _verdict(
             "grad= could not be traced, so its rules were not seen: its numbers were "
             "compared with the truth, within the rounding bound of jax.grad(f)"
         )
+    open_ended = sum(not ball.is_finite() for array in balls for ball in array.ravel())
+    if open_ended and verdict != "pole":
+        notes.append(
+            f"rounding has no bound at {open_ended} elements (a ball there holds a "
+            f"divisor of 0, or leaves the range of floats), so only the rules were "
+            f"judged there"
+        )
     notes += _tie_notes(right, tied)
     notes += culprit.path_notes(rounded)
     why = ""

@@ -66,6 +66,12 @@ def whole_power(x: Any, n: int) -> Any:
     return x**n if n >= 0 else divide(arb(1), x**-n)
 
 
+def polygamma(m: Any, x: Any) -> Any:
+    """Return the m-th derivative of digamma, by Hurwitz' zeta function."""
+    sign = -1 if int(m.unique_fmpz()) % 2 == 0 else 1
+    return sign * (m + 1).gamma() * (m + 1).zeta(x)
+
+
 def _power_slopes(x: Any, y: Any, out: Any) -> tuple[Any, Any]:
     by_exponent = arb(0) if x == 0 and y > 0 else out * log(x)
     return (arb(0) if y == 0 else y * power(x, y - 1)), by_exponent
@@ -100,6 +106,11 @@ ELEMENTWISE: dict[str, Rule] = {
     "exp2": Rule(lambda x: arb(2) ** x, lambda x, y: (y * arb(2).log(),), 8),
     "expm1": Rule(lambda x: x.expm1(), lambda x, y: (x.exp(),), 8),
     "log": Rule(log, lambda x, y: (divide(arb(1), x),), 4),
+    "log2": Rule(
+        lambda x: log(x) / arb(2).log(),
+        lambda x, y: (divide(arb(1), x * arb(2).log()),),
+        8,
+    ),
     "log1p": Rule(
         lambda x: log(1 + x) if x == -1 else x.log1p(),
         lambda x, y: (divide(arb(1), 1 + x),),
@@ -129,9 +140,20 @@ ELEMENTWISE: dict[str, Rule] = {
         lambda x: x.erfinv(), lambda x, y: (divide(arb(1), _gaussian(y)),), 64
     ),
     "lgamma": Rule(lambda x: x.lgamma(), lambda x, y: (x.digamma(),), 64),
+    "digamma": Rule(lambda x: x.digamma(), lambda x, y: (polygamma(arb(1), x),), 64),
+    "polygamma": Rule(
+        polygamma, lambda m, x, y: (arb("nan"), polygamma(m + 1, x)), 256
+    ),
     "pow": Rule(power, _power_slopes, 16),
     "copy": Rule(lambda x: x, lambda x, y: (1,), 0),
     "copy_p": Rule(lambda x: x, lambda x, y: (1,), 0),
+}
+
+
+# Functions with a custom_jvp inside JAX that compute a known function by tricks with
+# bits, by name: JAX's derivative of erf uses its own e**-x**2 since 0.12.
+APPROXIMATED: dict[str, Rule] = {
+    "exp_neg_sq": Rule(lambda x: (-(x**2)).exp(), lambda x, y: (-2 * x * y,), 4),
 }
 
 
