@@ -746,6 +746,8 @@ OTHERS: dict[str, Callable[[Any, list[Any], Exact], Any]] = {
     "is_finite": lambda eqn, inputs, numbers: numbers.is_finite(inputs[0]),
     "le": _compare("le"),
     "lt": _compare("lt"),
+    "le_to": _compare("le"),
+    "lt_to": _compare("lt"),
     "max": lambda eqn, inputs, numbers: numbers.maximum(*inputs),
     "min": lambda eqn, inputs, numbers: numbers.minimum(*inputs),
     "ne": _compare("ne"),
