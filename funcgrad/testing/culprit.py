@@ -277,7 +277,7 @@ def path_notes(rounded: Rounded) -> list[str]:
     for eqn in _once(rounded.lost)[:3]:
         notes.append(
             f"rounding may change the path taken by {describe(eqn, rounded.callers)}\n"
-            f"  the bound holds for the exact path alone"
+            f"  no bound is known for another path, so only the rules were judged"
         )
     return notes
 

@@ -19,7 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from funcgrad.testing import culprit, size, ties
-from funcgrad.testing.arithmetic import Exact, Rounded, Truth, each
+from funcgrad.testing.arithmetic import Exact, Rounded, Truth, each, infinite
 from funcgrad.testing.flint import flint, precision
 from funcgrad.testing.report import GradientReport, LeafReport, worst
 from funcgrad.testing.walk import Hook, Uncovered, walk
@@ -428,6 +428,8 @@ def _judge(program: Program, *, given: bool) -> GradientReport:
     rounded = Rounded(first.path)
     with precision(64):
         balls = exact(program, rounded)
+        if rounded.lost:
+            balls = [each(lambda ball: infinite(), b) for b in balls]
     # An element that is 0 by cancellation has the size of what cancelled.
     scale = [each(_radius, b).astype(np.float64) for b in balls]
     found, ideal, bits = _settle(program, scale)

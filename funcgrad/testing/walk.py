@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import jax
@@ -17,7 +18,17 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from funcgrad.testing.arithmetic import Doubtful, Exact, is_real, objects
+from funcgrad.testing.arithmetic import (
+    Doubtful,
+    Exact,
+    data,
+    each,
+    infinite,
+    is_real,
+    objects,
+    truncate,
+    union,
+)
 from funcgrad.testing.flint import flint
 from funcgrad.testing.rules import APPROXIMATED, ELEMENTWISE, Rule, whole_power
 
@@ -286,6 +297,8 @@ def move(eqn: Any, inputs: list[Any], numbers: Exact) -> list[Any]:
     if eqn.primitive.name in _FAST_MOVES:
         out = _FAST_MOVES[eqn.primitive.name](eqn, *inputs)
         return out if isinstance(out, list) else [out]
+    if any(isinstance(x, Doubtful) for x in inputs):
+        return _anything(eqn, inputs)
     pool, positions = [], []
     start = 0
     for x in inputs:
@@ -295,7 +308,7 @@ def move(eqn: Any, inputs: list[Any], numbers: Exact) -> list[Any]:
             pool.append(x.ravel())
             start += x.size
         else:
-            positions.append(numbers.settled(x))
+            positions.append(x)
     fill = eqn.params.get("fill_value")
     outside = flint().arb("nan") if fill is None else flint().arb(float(fill))
     flat = np.concatenate([*pool, objects((1,), [outside])])
@@ -303,6 +316,15 @@ def move(eqn: Any, inputs: list[Any], numbers: Exact) -> list[Any]:
         objects(index.shape, list(flat[index.ravel()]))
         for index in _run(eqn, positions, integer=True)
     ]
+
+
+def _anything(eqn: Any, inputs: list[Any]) -> list[Any]:
+    """Return balls that hold every number moved: rounding may have moved any of them."""
+    hull = reduce(union, [x for array in inputs if is_real(array) for x in array.ravel()])
+    fill = eqn.params.get("fill_value")
+    hull = hull if fill is None else union(hull, flint().arb(float(fill)))
+    shapes = [v.aval.shape for v in eqn.outvars]
+    return [objects(s, [hull] * math.prod(s)) for s in shapes]
 
 
 # Sums and products ---------------------------------------------------------------------
@@ -423,7 +445,7 @@ def _reduce_window_sum(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
 
 
 def _reduce_window_best(better: str, worst: str) -> Callable[..., Any]:
-    def reduce(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    def best_of_all(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
         (x,) = inputs
         flat = np.append(x.ravel(), objects((1,), [flint().arb(worst)]))
         windows = flat[_eqn_windows(eqn, x)]
@@ -432,7 +454,7 @@ def _reduce_window_best(better: str, worst: str) -> Callable[..., Any]:
             out = getattr(numbers, better)(out, np.asarray(windows[..., i]))
         return out
 
-    return reduce
+    return best_of_all
 
 
 def _conv(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
@@ -504,7 +526,11 @@ def _scatter(combine: str) -> Callable[[Any, list[Any], Exact], Any]:
         operand, updates = (
             x if is_real(x) else numbers.lift(x) for x in (operand, updates)
         )
-        targets = _targets(eqn, operand, numbers.settled(indices), updates).ravel()
+        if isinstance(indices, Doubtful) and combine not in ("add", "sub"):
+            indices = numbers.settled(indices)
+        if isinstance(indices, Doubtful):
+            return _scatter_anywhere(operand, updates, numbers, _dtype(eqn))
+        targets = _targets(eqn, operand, indices, updates).ravel()
         meeting: dict[int, list[Any]] = {}
         for target, update in zip(targets.tolist(), updates.ravel(), strict=True):
             if target >= 0:
@@ -527,6 +553,19 @@ def _scatter(combine: str) -> Callable[[Any, list[Any], Exact], Any]:
         return out.reshape(operand.shape)
 
     return scatter
+
+
+def _scatter_anywhere(
+    operand: np.ndarray, updates: np.ndarray, numbers: Exact, dtype: Any
+) -> np.ndarray:
+    """Return balls for updates that rounding may send to any place, whatever they do."""
+    if any(not x.is_finite() for x in (*operand.ravel(), *updates.ravel())):
+        return each(lambda x: infinite(), operand)
+    zero = flint().arb(0)
+    reach = [union(zero, x) for x in updates.ravel()]
+    changed = [numbers.add_up(objects((len(reach),), reach), dtype).item()]
+    plus = ELEMENTWISE["add"]
+    return numbers.elementwise(plus, [operand, objects((), changed)], dtype)
 
 
 def _select_and_scatter_add(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
@@ -576,14 +615,14 @@ def _select_n(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
 
 
 def _reduce_best(better: str) -> Callable[[Any, list[Any], Exact], Any]:
-    def reduce(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    def best_of_all(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
         rows = _reduced(inputs[0], eqn.params["axes"])
         out = np.asarray(rows[..., 0])
         for i in range(1, rows.shape[-1]):
             out = getattr(numbers, better)(out, np.asarray(rows[..., i]))
         return out
 
-    return reduce
+    return best_of_all
 
 
 def _arg_best(direction: float) -> Callable[[Any, list[Any], Exact], Any]:
@@ -603,8 +642,6 @@ def _clamp(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
 
 
 def _rem(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
-    from funcgrad.testing.arithmetic import truncate
-
     x, y = inputs
     dtype = _dtype(eqn)
     quotient = numbers.elementwise(ELEMENTWISE["div"], [x, y], dtype)
@@ -641,7 +678,13 @@ def _sort(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
         order: Any = np.argsort(rows[0], -1, kind="stable")
     else:
         order = numbers.order(rows[0])
-    return [np.moveaxis(_reordered(row, order), -1, axis) for row in rows]
+    return [_last_to(_reordered(row, order), axis) for row in rows]
+
+
+def _last_to(x: Any, axis: int) -> Any:
+    if isinstance(x, Doubtful):
+        return Doubtful(*(np.moveaxis(y, -1, axis) for y in x))
+    return np.moveaxis(x, -1, axis)
 
 
 def _array(x: Any) -> Any:
@@ -652,13 +695,15 @@ def _reordered(row: np.ndarray, order: Any) -> Any:
     """Return a row in the given order; where that is in doubt, hulls of neighbours."""
     if not isinstance(order, Doubtful):
         return np.take_along_axis(row, order, -1)
-    from funcgrad.testing.arithmetic import infinite
-
     out = np.take_along_axis(row, order.value, -1)
-    if is_real(row):
-        out[order.open] = infinite()
-        return out
-    return Doubtful(out, order.open)
+    if not is_real(row):
+        return Doubtful(out, order.open)
+    rows, opens = out.reshape(-1, out.shape[-1]), order.open.reshape(-1, out.shape[-1])
+    for numbers, open_ in zip(rows, opens, strict=True):
+        edges = np.flatnonzero(np.diff(open_, prepend=False, append=False))
+        for start, stop in edges.reshape(-1, 2):
+            numbers[start:stop] = reduce(union, numbers[start:stop])
+    return rows.reshape(out.shape)
 
 
 def _top_k(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
@@ -669,10 +714,9 @@ def _top_k(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     values = _reordered(row, order)[..., :k]
     if isinstance(order, Doubtful):
         found: Any = Doubtful(order.value[..., :k].astype(np.int32), order.open[..., :k])
-        found = Doubtful(*(np.moveaxis(x, -1, axis) for x in found))
     else:
-        found = np.moveaxis(order[..., :k].astype(np.int32), -1, axis)
-    return [np.moveaxis(values, -1, axis), found]
+        found = order[..., :k].astype(np.int32)
+    return [_last_to(values, axis), _last_to(found, axis)]
 
 
 # Powers and conversions ----------------------------------------------------------------
@@ -701,8 +745,6 @@ def _convert(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
 
 
 def _stop_gradient(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
-    from funcgrad.testing.arithmetic import data, each
-
     return each(data, inputs[0])
 
 

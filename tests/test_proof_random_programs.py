@@ -1,0 +1,137 @@
+"""No false alarm on 2,000 random programs that JAX differentiates correctly.
+
+Each example holds ten programs as ten outputs of one function, so that one compilation
+serves ten; the cotangents keep their gradients apart, since no two share an argument.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from funcgrad.testing import check_gradients
+
+PROGRAMS_PER_EXAMPLE, EXAMPLES = 10, 50
+
+
+@jax.custom_vjp
+def sine(x):
+    return jnp.sin(x)
+
+
+sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (g * jnp.cos(x),))
+
+
+@jax.custom_jvp
+def softsign(x):
+    return x / (1 + jnp.abs(x))
+
+
+softsign.defjvp(
+    lambda p, t: (softsign(*p), t[0] / (1 + jnp.abs(p[0])) ** 2),
+)
+
+# Functions of an array of any shape that give an array of the same shape.
+SAME_SHAPE = {
+    "tanh": jnp.tanh,
+    "sin": jnp.sin,
+    "custom_vjp": sine,
+    "custom_jvp": softsign,
+    "relu": jax.nn.relu,
+    "softplus": jax.nn.softplus,
+    "logistic": jax.nn.sigmoid,
+    "gelu": jax.nn.gelu,
+    "square": lambda x: jnp.tanh(x) ** 2,
+    "exp": lambda x: jnp.exp(jnp.tanh(x)),
+    "log": lambda x: jnp.log(1 + x * x),
+    "sqrt": lambda x: jnp.sqrt(1 + x * x),
+    "divide": lambda x: x / (1 + x * x),
+    "broadcast": lambda x: x - x.sum() / x.size,
+    "softmax": lambda x: jax.nn.softmax(x, axis=-1),
+    "cumsum": lambda x: jnp.cumsum(x, -1),
+    "reverse": lambda x: x[..., ::-1] * x,
+    "sort": lambda x: jnp.sort(x, -1),
+    "where": lambda x: jnp.where(x > 0.1, jnp.sin(x), 2 * x),
+    "maximum": lambda x: jnp.maximum(x, jnp.roll(x, 1, -1)),
+    "roll and add": lambda x: x + 0.5 * jnp.roll(x, 1, -1),
+    "gather": lambda x: jnp.take(x, np.arange(x.shape[-1]) // 2, axis=-1),
+    "scatter": lambda x: x.at[..., 0].add(x.sum(-1)),
+    "scan": lambda x: lax.scan(lambda c, t: (jnp.tanh(c + t), c * t), x[0], x)[1],
+    "cond": lambda x: lax.cond(x.sum() > 0, jnp.sin, jnp.cos, x),
+    "remat": jax.checkpoint(lambda x: jnp.tanh(x) * x),
+    "loop": lambda x: lax.fori_loop(0, 3, lambda i, c: jnp.sin(c) + c, x),
+    "max": lambda x: x * x.max(),
+    "norm": lambda x: x / jnp.sqrt((x * x).sum(-1, keepdims=True) + 1),
+    "vmap": jax.vmap(lambda row: row * row.mean()),
+    "grad": jax.grad(lambda x: (jnp.tanh(x) ** 2).sum()),
+    "stop": lambda x: x * lax.stop_gradient(x),
+    "lower": lambda x: jnp.tanh(x).astype(jnp.bfloat16).astype(x.dtype) * x,
+}
+
+SHAPES = [(1,), (3,), (2, 3), (4, 1), (2, 2, 2), (17,), (5, 5)]
+LARGE = [(2000,), (40, 50)]
+CHEAP = ["tanh", "relu", "square", "broadcast", "where", "divide", "sqrt", "max"]
+
+
+@st.composite
+def programs(draw):
+    """Return (names, shape, ends in a sum, seed): all that makes a program."""
+    large = draw(st.integers(0, 29)) == 0
+    shape = draw(st.sampled_from(LARGE if large else SHAPES))
+    pool = CHEAP if large else list(SAME_SHAPE)
+    names = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=2 if large else 5))
+    product = draw(st.booleans()) and not large
+    return tuple(names), shape, product, draw(st.booleans()) or large, draw(
+        st.integers(0, 2**16)
+    )
+
+
+def build(program, dtype):
+    names, shape, product, scalar, seed = program
+    draw = np.random.RandomState(seed)
+    x = jnp.asarray(draw.standard_normal(shape), dtype)
+    w = jnp.asarray(draw.standard_normal((shape[-1], 3)), dtype)
+
+    def f(x, w):
+        for name in names:
+            x = SAME_SHAPE[name](x)
+        if product:
+            x = jnp.tanh(x @ w)
+        return x.mean() if scalar else x
+
+    return f, x, w
+
+
+TYPES = ["float32", "float64", "bfloat16", "float16"]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],  # shrinking ten programs at once takes minutes
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    st.lists(
+        programs(), min_size=PROGRAMS_PER_EXAMPLE, max_size=PROGRAMS_PER_EXAMPLE
+    )
+)
+def test_no_false_alarm(dtype, batch):
+    with jax.enable_x64(dtype == "float64"):
+        built = [build(program, dtype) for program in batch]
+
+        def all_of_them(arguments):
+            return [f(x, w) for (f, _, _), (x, w) in zip(built, arguments, strict=True)]
+
+        report = check_gradients(all_of_them, [(x, w) for _, x, w in built])
+    assert report.ok, f"{dtype} {batch}\n{report}"
+
+
+def test_at_least_two_thousand():
+    assert PROGRAMS_PER_EXAMPLE * EXAMPLES * len(TYPES) >= 2000
