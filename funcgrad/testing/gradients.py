@@ -393,6 +393,11 @@ def _settle(program: Program, scale: list[np.ndarray]) -> tuple[Comparison, bool
     while True:
         with precision(bits):
             found = _compare(program, scale, ideal=False)
+            if bits == FIRST_PRECISION:
+                cancelled = [each(_cancelled, e) for e in found.error]
+            elif bits >= 4 * FIRST_PRECISION:
+                # A 0 without a scale: what cancelled left its size in the first radius.
+                scale = [s + c for s, c in zip(scale, cancelled, strict=True)]
             if _decided(found) or bits >= LAST_PRECISION:
                 if not _all_zero(found):
                     ideal = _compare(program, scale, ideal=True)
@@ -400,6 +405,11 @@ def _settle(program: Program, scale: list[np.ndarray]) -> tuple[Comparison, bool
                         return ideal, True, bits
                 return found, False, bits
         bits *= 2
+
+
+def _cancelled(error: Any) -> Any:
+    """Return the size of the numbers that a ball was made from, by its radius."""
+    return error.rad() * 2.0**FIRST_PRECISION if error.is_finite() else flint().arb(0)
 
 
 def _fewer(ideal: Comparison, found: Comparison) -> bool:
@@ -431,14 +441,14 @@ def _judge(program: Program, *, given: bool) -> GradientReport:
         if rounded.lost:
             balls = [each(lambda ball: infinite(), b) for b in balls]
     # An element that is 0 by cancellation has the size of what cancelled.
-    scale = [each(_radius, b).astype(np.float64) for b in balls]
+    scale = [each(_radius, b) for b in balls]
     found, ideal, bits = _settle(program, scale)
     with precision(bits):
         return _verdict(program, found, made, balls, rounded, ideal, bits, given)
 
 
-def _radius(ball: Any) -> float:
-    return float(ball.rad()) if ball.is_finite() else 0.0
+def _radius(ball: Any) -> Any:
+    return ball.rad() if ball.is_finite() else flint().arb(0)
 
 
 def _verdict(
