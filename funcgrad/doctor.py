@@ -22,8 +22,8 @@ from funcgrad.testing import check_gradients
 ROWS = (1, 100, 32_768, 32_769, 40_000)
 
 WRONG_NUMBERS = (
-    "this version of JAX compiles wrong numbers on this device: install another version "
-    "of jax and jaxlib, or set JAX_PLATFORMS=cpu"
+    "this version of JAX compiles wrong numbers on this device: install another "
+    "version of jax and jaxlib, or set JAX_PLATFORMS=cpu"
 )
 LOW_PRECISION = (
     'float32 products run in lower precision here: jax.config.update("jax_default_'
@@ -65,7 +65,7 @@ def examine() -> Iterator[Finding]:
     yield from _proofs()
 
 
-# Bit for bit on integers -----------------------------------------------------------------
+# Bit for bit on integers --------------------------------------------------------------
 
 
 def _products(rows: int) -> Iterator[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
@@ -79,7 +79,7 @@ def _products(rows: int) -> Iterator[tuple[str, Callable[..., Any], tuple[Any, .
             y, pull = jax.vjp(lambda x, w, b: x @ w + b, x, w, b)
             return y, *pull(g)
 
-        right = (y, g @ w.T, x.T @ g, g.sum(0))
+        right: tuple[Any, ...] = (y, g @ w.T, x.T @ g, g.sum(0))
         yield f"x @ w + b, {n_in} to {n_out}", layer, ((x, w, b, g), right)
 
     members = 3
@@ -127,7 +127,7 @@ def _on_integers(
     return Finding(name, "ok")
 
 
-# The proof -------------------------------------------------------------------------------
+# The proof ----------------------------------------------------------------------------
 
 
 def _proofs() -> Iterator[Finding]:

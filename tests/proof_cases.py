@@ -22,18 +22,65 @@ def draw(*shape: int, dtype: Any, seed: int = 0) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape, dtype)
 
 
-NUMPY_ANYWHERE = (
-    "exp exp2 expm1 tanh sin cos tan arcsinh sinh cosh square negative abs sign floor "
-    "ceil rint cbrt"
-).split()
-NUMPY_ABOVE_ONE = "log log1p log2 log10 sqrt reciprocal arccosh".split()
-NUMPY_INSIDE_ONE = "arcsin arccos arctan arctanh".split()
-ACTIVATIONS = (
-    "relu relu6 sigmoid softplus silu gelu elu selu celu leaky_relu hard_tanh "
-    "hard_sigmoid hard_swish mish soft_sign log_sigmoid softmax log_softmax logsumexp "
-    "squareplus standardize glu"
-).split()
-REDUCTIONS = "sum mean prod max min std var cumsum cumprod sort median".split()
+NUMPY_ANYWHERE = [
+    "exp",
+    "exp2",
+    "expm1",
+    "tanh",
+    "sin",
+    "cos",
+    "tan",
+    "arcsinh",
+    "sinh",
+    "cosh",
+    "square",
+    "negative",
+    "abs",
+    "sign",
+    "floor",
+    "ceil",
+    "rint",
+    "cbrt",
+]
+NUMPY_ABOVE_ONE = ["log", "log1p", "log2", "log10", "sqrt", "reciprocal", "arccosh"]
+NUMPY_INSIDE_ONE = ["arcsin", "arccos", "arctan", "arctanh"]
+ACTIVATIONS = [
+    "relu",
+    "relu6",
+    "sigmoid",
+    "softplus",
+    "silu",
+    "gelu",
+    "elu",
+    "selu",
+    "celu",
+    "leaky_relu",
+    "hard_tanh",
+    "hard_sigmoid",
+    "hard_swish",
+    "mish",
+    "soft_sign",
+    "log_sigmoid",
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "squareplus",
+    "standardize",
+    "glu",
+]
+REDUCTIONS = [
+    "sum",
+    "mean",
+    "prod",
+    "max",
+    "min",
+    "std",
+    "var",
+    "cumsum",
+    "cumprod",
+    "sort",
+    "median",
+]
 
 
 def elementwise(dtype: Any) -> dict[str, Case]:
@@ -66,7 +113,9 @@ def elementwise(dtype: Any) -> dict[str, Case]:
         "remainder": Case(lax.rem, (x * 5, above), (0, 1)),
         "modulo": Case(lambda a: a % 0.75, (x * 5,)),
         "clip": Case(lambda a: jnp.clip(a, -0.5, 0.5), (x,)),
-        "polynomial": Case(lambda a: jnp.polyval(jnp.arange(4.0).astype(dtype), a), (x,)),
+        "polynomial": Case(
+            lambda a: jnp.polyval(jnp.arange(4.0).astype(dtype), a), (x,)
+        ),
         "where": Case(lambda a: jnp.where(a > 0, a**2, jnp.sin(a)), (x,)),
         "select": Case(lambda a: jnp.select([a > 1, a > 0], [a, 2 * a], a**2), (x,)),
         "stop_gradient": Case(lambda a: lax.stop_gradient(a) * a, (x,)),
@@ -100,7 +149,9 @@ def arrays(dtype: Any) -> dict[str, Case]:
         "set": Case(lambda a: a.at[jnp.array([0, 2])].set(a[:2] * 2), (x,)),
         "scatter-add": Case(lambda a: a.at[index].add(a[:3] ** 2), (x,)),
         "segment sum": Case(lambda a: jax.ops.segment_sum(a, index, 3) ** 2, (x[:3],)),
-        "dynamic slice": Case(lambda a, i: lax.dynamic_slice(a, (i, 1), (2, 2)), (m, 1)),
+        "dynamic slice": Case(
+            lambda a, i: lax.dynamic_slice(a, (i, 1), (2, 2)), (m, 1)
+        ),
         "dynamic update": Case(
             lambda a, b: lax.dynamic_update_slice(a, b * 2, (1, 0)), (m, m[:1]), (0, 1)
         ),
@@ -118,8 +169,10 @@ def arrays(dtype: Any) -> dict[str, Case]:
         "argsort": Case(lambda a: a[jnp.argsort(a)] ** 2, (x,)),
         "associative scan": Case(lambda a: lax.associative_scan(jnp.multiply, a), (x,)),
         "layer norm": Case(
-            lambda a: (a - a.mean(-1, keepdims=True))
-            / jnp.sqrt(a.var(-1, keepdims=True) + 1e-5),
+            lambda a: (
+                (a - a.mean(-1, keepdims=True))
+                / jnp.sqrt(a.var(-1, keepdims=True) + 1e-5)
+            ),
             (m,),
         ),
     }
@@ -182,9 +235,7 @@ def control(dtype: Any) -> dict[str, Case]:
             lambda a, n: lax.fori_loop(0, n, lambda i, c: c, 1.0) * a, (x, 3)
         ),
         "cond": Case(lambda a: lax.cond(a[0] > 0, jnp.sin, jnp.cos, a), (x,)),
-        "switch": Case(
-            lambda a: lax.switch(1, [jnp.sin, jnp.cos, jnp.tanh], a), (x,)
-        ),
+        "switch": Case(lambda a: lax.switch(1, [jnp.sin, jnp.cos, jnp.tanh], a), (x,)),
         "map": Case(lambda a: lax.map(jnp.sin, a), (x,)),
         "remat": Case(
             lambda a: jax.checkpoint(lambda b: jnp.sin(jnp.tanh(b)))(a), (x,)
@@ -194,10 +245,14 @@ def control(dtype: Any) -> dict[str, Case]:
         "grad": Case(jax.grad(lambda a: (jnp.tanh(a) ** 3).sum()), (x,)),
         "hessian": Case(jax.hessian(lambda a: (jnp.tanh(a) ** 3).sum()), (x,)),
         "dropout": Case(
-            lambda a, key: jnp.where(jax.random.bernoulli(key, 0.5, a.shape), a / 0.5, 0),
+            lambda a, key: jnp.where(
+                jax.random.bernoulli(key, 0.5, a.shape), a / 0.5, 0
+            ),
             (x, key),
         ),
-        "noise": Case(lambda a, key: a * jax.random.normal(key, a.shape, dtype), (x, key)),
+        "noise": Case(
+            lambda a, key: a * jax.random.normal(key, a.shape, dtype), (x, key)
+        ),
     }
 
 

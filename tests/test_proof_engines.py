@@ -30,9 +30,7 @@ PROGRAMS = {
     ),
     "softmax": (
         lambda x: jax.nn.softmax(x)[0],
-        lambda a, b, c: (
-            mpmath.exp(a) / (mpmath.exp(a) + mpmath.exp(b) + mpmath.exp(c))
-        ),
+        lambda a, b, c: mpmath.exp(a) / (mpmath.exp(a) + mpmath.exp(b) + mpmath.exp(c)),
     ),
 }
 
@@ -57,8 +55,10 @@ def test_mpmath_agrees_to_fifty_digits(name):
         for i, r in enumerate(right):
             order = tuple(int(i == j) for j in range(3))
             slope = mpmath.diff(same, tuple(point), order)
-            # mpmath differentiates numerically, at 100 digits with a step of 1e-50 or so.
-            assert abs(mpmath.mpf(r.str(90, radius=False)) - slope) < mpmath.mpf(10) ** -45
+            # mpmath differentiates numerically, with a step of 1e-50 or so.
+            assert (
+                abs(mpmath.mpf(r.str(90, radius=False)) - slope) < mpmath.mpf(10) ** -45
+            )
 
 
 def test_scalar_network_agrees_with_the_walk_of_the_array_network():

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from proof_cases import FAMILIES
 
 from funcgrad.testing import check_gradients, rules
-from proof_cases import FAMILIES
 
 X = np.array([0.3, 0.45, 0.7])
 TINY = 1 + 2.0**-50
@@ -190,7 +190,8 @@ def test_reductions():
     m = draw(3, 4)
     wrong = {
         "mean without its n": vjp_mutant(
-            lambda a: a.mean(1), lambda r, g: (jnp.broadcast_to(g[:, None], r[0].shape),)
+            lambda a: a.mean(1),
+            lambda r, g: (jnp.broadcast_to(g[:, None], r[0].shape),),
         ),
         "sum over the other axis": vjp_mutant(
             lambda a: a[:3, :3].sum(1),
@@ -200,7 +201,8 @@ def test_reductions():
             lambda a: jnp.cumsum(a, 1), lambda r, g: (jnp.cumsum(g, 1),)
         ),
         "product without its cofactor": vjp_mutant(
-            lambda a: a.prod(1), lambda r, g: (g[:, None] * r[0].prod(1)[:, None] + 0 * r[0],)
+            lambda a: a.prod(1),
+            lambda r, g: (g[:, None] * r[0].prod(1)[:, None] + 0 * r[0],),
         ),
         "variance of n - 1": vjp_mutant(
             lambda a: a.var(1),
@@ -225,7 +227,8 @@ def test_convolution_without_the_flip():
         return lax.conv(a, w, (1, 1), "SAME")
 
     wrong = vjp_mutant(
-        conv, lambda r, g: (conv(g, r[1]), jax.vjp(lambda w: conv(r[0], w), r[1])[1](g)[0])
+        conv,
+        lambda r, g: (conv(g, r[1]), jax.vjp(lambda w: conv(r[0], w), r[1])[1](g)[0]),
     )
     assert_rule(check_gradients(wrong, image, kernel, argnums=(0, 1)))
 
@@ -239,7 +242,7 @@ def assert_rule(report):
     assert "custom_vjp `mutant`" in report.culprit
 
 
-# The proof's own table: a wrong slope there must disagree with JAX ----------------------
+# The proof's own table: a wrong slope there must disagree with JAX --------------------
 
 TABLE_CASES = {
     "exp2": "exp2", "expm1": "expm1", "log": "log", "log1p": "log1p", "log2": "log2",

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from proof_cases import FAMILIES
 
 from funcgrad.testing import check_gradients
-from proof_cases import FAMILIES
 
 NAMES = [
     (family, name) for family, make in FAMILIES.items() for name in make(jnp.float32)
@@ -34,6 +34,8 @@ def test_jax_derivative_is_right(family, name, dtype):
     ],
 )
 def test_what_has_no_rule_is_uncovered_and_named(f):
-    report = check_gradients(f, jnp.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 2.0]]))
+    report = check_gradients(
+        f, jnp.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 2.0]])
+    )
     assert report.verdict == "uncovered"
     assert "add_rule" in str(report)

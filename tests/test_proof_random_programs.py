@@ -82,10 +82,16 @@ def programs(draw):
     large = draw(st.integers(0, 29)) == 0
     shape = draw(st.sampled_from(LARGE if large else SHAPES))
     pool = CHEAP if large else list(SAME_SHAPE)
-    names = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=2 if large else 5))
+    names = draw(
+        st.lists(st.sampled_from(pool), min_size=1, max_size=2 if large else 5)
+    )
     product = draw(st.booleans()) and not large
-    return tuple(names), shape, product, draw(st.booleans()) or large, draw(
-        st.integers(0, 2**16)
+    return (
+        tuple(names),
+        shape,
+        product,
+        draw(st.booleans()) or large,
+        draw(st.integers(0, 2**16)),
     )
 
 
@@ -121,9 +127,7 @@ TYPES = ["float32", "float64", "bfloat16", "float16"]
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(
-    st.lists(
-        programs(), min_size=PROGRAMS_PER_EXAMPLE, max_size=PROGRAMS_PER_EXAMPLE
-    )
+    st.lists(programs(), min_size=PROGRAMS_PER_EXAMPLE, max_size=PROGRAMS_PER_EXAMPLE)
 )
 def test_no_false_alarm(dtype, batch):
     with jax.enable_x64(dtype == "float64"):

@@ -1,10 +1,10 @@
 """Three kinds of arithmetic over arrays of scalars, all with the same methods.
 
-| class     | an element is                          | what it gives                     |
-|-----------|----------------------------------------|-----------------------------------|
-| `Exact`   | `flint.arb`                            | the exact value of a program      |
-| `Truth`   | `reference.Value`, or arb if constant  | the true derivative, by backward  |
-| `Rounded` | `flint.arb`, radius = rounding so far  | what floats may have made of it   |
+| class     | an element is                         | what it gives                   |
+|-----------|---------------------------------------|---------------------------------|
+| `Exact`   | `flint.arb`                           | the exact value of a program    |
+| `Truth`   | `reference.Value`, or arb if constant | the true derivative             |
+| `Rounded` | `flint.arb`, radius = rounding so far | what floats may have made of it |
 
 Arrays of real numbers are NumPy arrays of objects. Integers, booleans and keys stay
 what they are ("native"), inside `Doubtful` where rounding may have changed them.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -214,7 +215,7 @@ class Exact:
         middles = [data(x).mid() for x in row]
         fractions = [_sortable(x) for x in middles]
         found = sorted(range(len(row)), key=fractions.__getitem__)
-        for i, j in zip(found[:-1], found[1:], strict=True):
+        for i, j in pairwise(found):
             self._sign_of_difference(row[i], row[j])
         # Equal numbers keep their places: undecided balls are sorted by position.
         for start in range(1, len(found)):
@@ -361,7 +362,7 @@ class Rounded(Exact):
     ) -> np.ndarray:
         out = super().elementwise(rule, arrays, dtype)
         ulps = rule.ulps
-        if isinstance(ulps, dict):
+        if not isinstance(ulps, (int, float)):
             ulps = ulps.get(np.dtype(dtype).name, max(ulps.values()))
         return out if ulps == 0 else self.widen(out, 2 * ulps, dtype)
 
@@ -380,7 +381,9 @@ class Rounded(Exact):
     ) -> np.ndarray:
         if terms <= 0:
             return sums
-        growth = math.expm1(terms * unit(dtype)) if terms * unit(dtype) < 700 else math.inf
+        growth = (
+            math.expm1(terms * unit(dtype)) if terms * unit(dtype) < 700 else math.inf
+        )
         tiny = terms * float(ml_dtypes.finfo(dtype).tiny)
         gamma, rest = flint().arb(0, growth), flint().arb(0, tiny)
 

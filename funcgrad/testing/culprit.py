@@ -18,8 +18,15 @@ from funcgrad.testing.flint import flint, precision
 from funcgrad.testing.report import GradientReport
 from funcgrad.testing.rules import ELEMENTWISE
 from funcgrad.testing.ties import equations
-from funcgrad.testing.walk import CALLS, MOVES, OTHERS, Uncovered, inner_programs, opened, walk
-
+from funcgrad.testing.walk import (
+    CALLS,
+    MOVES,
+    OTHERS,
+    Uncovered,
+    inner_programs,
+    opened,
+    walk,
+)
 
 _HERE = os.path.dirname(__file__)
 
@@ -60,7 +67,7 @@ def _user_frame(eqn: Any) -> Any:
     return next((f for f in frames if not f.file_name.startswith(_HERE)), None)
 
 
-# rule ----------------------------------------------------------------------------------
+# rule ---------------------------------------------------------------------------------
 
 
 def of_rule(program: Any, given: bool) -> str:
@@ -111,12 +118,14 @@ def differs(eqn: Any, inputs: list[Any]) -> bool:
         for i in real
     ]
     primal = jax.make_jaxpr(call)(*shapes)
-    outputs = [v.aval for v in primal.jaxpr.outvars]
+    outputs: list[Any] = [v.aval for v in primal.jaxpr.outvars]
     weights = gradients.integer_weights(outputs)
 
     def pull(*variables: Any) -> Any:
         _, vjp = jax.vjp(call, *variables)
-        return vjp([jnp.asarray(w, s.dtype) for w, s in zip(weights, outputs)])
+        return vjp(
+            [jnp.asarray(w, s.dtype) for w, s in zip(weights, outputs, strict=True)]
+        )
 
     alone = gradients.Program(
         primal=primal,
@@ -135,7 +144,7 @@ def _floating(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.floating))
 
 
-# pole ----------------------------------------------------------------------------------
+# pole ---------------------------------------------------------------------------------
 
 
 def of_pole(program: Any, rounded: Rounded) -> str:
@@ -162,7 +171,8 @@ def of_pole(program: Any, rounded: Rounded) -> str:
     if made:
         return f"{describe(made[0], numbers.callers)}\n  makes an infinity"
     if rounded.out_of_range:
-        return f"{describe(rounded.out_of_range[0], rounded.callers)}\n  leaves the range of its float type"
+        place = describe(rounded.out_of_range[0], rounded.callers)
+        return f"{place}\n  leaves the range of its float type"
     return "the primal program: its true derivative is not finite here"
 
 
@@ -178,7 +188,7 @@ def _is_infinite(x: Any) -> bool:
     return not x.is_finite() and not x.is_nan()
 
 
-# compiler ------------------------------------------------------------------------------
+# compiler -----------------------------------------------------------------------------
 
 
 class _Eager(Exact):
@@ -193,16 +203,16 @@ def of_compiler(program: Any, path: list[Any]) -> str:
     numbers = _Eager()
     steps: list[tuple[Any, list[Any]]] = []
     with precision(64):
-        gradients.exact(program, Rounded(path), hook=lambda e, i, o: steps.append((e, o)))
+        gradients.exact(
+            program, Rounded(path), hook=lambda e, i, o: steps.append((e, o))
+        )
     bounds = iter(steps)
 
     def hook(eqn: Any, inputs: list[Any], outputs: list[Any]) -> None:
         expected, balls = next(bounds, (None, []))
         if expected is not eqn:
-            raise Found(
-                f"{describe(eqn, numbers.callers)}\n  run op by op, floats take another path through the "
-                f"program from here"
-            )
+            place = describe(eqn, numbers.callers)
+            raise Found(f"{place}\n  run op by op, floats take another path from here")
         for value, ball in zip(outputs, balls, strict=True):
             if is_real(ball) and not _inside(value, ball):
                 place = describe(eqn, numbers.callers)
@@ -226,7 +236,7 @@ def _inside(value: Any, balls: np.ndarray) -> bool:
     )
 
 
-# kink, uncovered, flips ----------------------------------------------------------------
+# kink, uncovered, flips ---------------------------------------------------------------
 
 
 def of_kink(

@@ -36,8 +36,8 @@ NEGLIGIBLE = 2.0**-200
 class Program(NamedTuple):
     """A function and its gradient as jaxprs over flat leaves, with their inputs.
 
-    `primal` maps (*variables, *constants) to the float outputs of f; `gradient` maps the
-    same inputs to the derivatives with respect to the variables, or is None where
+    `primal` maps (*variables, *constants) to the float outputs of f; `gradient` maps
+    the same inputs to the derivatives with respect to the variables, or is None where
     `grad=` cannot be traced; `bound` is the program whose rounding is bounded.
     """
 
@@ -97,7 +97,7 @@ def assert_gradients(
         raise AssertionError(f"\n{report}")
 
 
-# The programs --------------------------------------------------------------------------
+# The programs -------------------------------------------------------------------------
 
 
 def _trace(
@@ -135,18 +135,20 @@ def _trace(
             next(v) if varying else next(c) if array else x
             for varying, array, (_, x) in zip(varies, is_array, leaves, strict=True)
         ]
-        out = jax.tree.leaves(f(*tree.unflatten(flat)))
+        out = jax.tree.leaves(f(*jax.tree.unflatten(tree, flat)))
         return [y for y in out if jnp.issubdtype(_dtype(y), jnp.inexact)]
 
     primal = jax.make_jaxpr(float_outputs)(variables, constants)
-    shapes = [v.aval for v in primal.jaxpr.outvars]
+    shapes: list[Any] = [v.aval for v in primal.jaxpr.outvars]
     if not shapes:
         raise ValueError("f returns no floats, so it has no gradient")
     weights = _cotangents(shapes, cotangents)
 
     def gradient(variables: list[Any], constants: list[Any]) -> Any:
         _, pull = jax.vjp(lambda v: float_outputs(v, constants), variables)
-        return pull([jnp.asarray(w, s.dtype) for w, s in zip(weights, shapes, strict=True)])[0]
+        return pull(
+            [jnp.asarray(w, s.dtype) for w, s in zip(weights, shapes, strict=True)]
+        )[0]
 
     traced = jax.jit(gradient).trace(variables, constants)
     bound: Any = traced.jaxpr
@@ -154,10 +156,14 @@ def _trace(
     if grad is None:
         values = traced.lower().compile()(variables, constants)
     else:
-        values, judged = _given_gradient(grad, args, chosen, argnums, leaves, varies, is_array)
+        values, judged = _given_gradient(
+            grad, args, chosen, argnums, leaves, varies, is_array
+        )
         bound = bound if judged is None else judged
     paths = [
-        _path(path, len(chosen) > 1) for (path, _), v in zip(leaves, varies, strict=True) if v
+        _path(path, len(chosen) > 1)
+        for (path, _), v in zip(leaves, varies, strict=True)
+        if v
     ]
     return Program(
         primal, judged, bound,
@@ -175,7 +181,7 @@ def _given_gradient(
     varies: list[bool],
     is_array: list[bool],
 ) -> tuple[list[Any], Any]:
-    """Return the numbers of the caller's gradient, and its jaxpr if it can be traced."""
+    """Return the numbers of the caller's gradient, and its jaxpr if there is one."""
     wanted = [path for (path, _), v in zip(leaves, varies, strict=True) if v]
 
     def pick(result: Any) -> list[Any]:
@@ -189,8 +195,8 @@ def _given_gradient(
         missing = [p for p in wanted if jax.tree_util.keystr(p) not in found]
         if missing:
             raise ValueError(
-                f"grad= must return what jax.grad(f, argnums={argnums}) would: there is "
-                f"nothing at {jax.tree_util.keystr(missing[0])}"
+                f"grad= must return what jax.grad(f, argnums={argnums}) would: there "
+                f"is nothing at {jax.tree_util.keystr(missing[0])}"
             )
         out = [found[jax.tree_util.keystr(p)] for p in wanted]
         for p, x in zip(wanted, out, strict=True):
@@ -211,7 +217,7 @@ def _given_gradient(
             next(v) if varying else next(c) if array else x
             for varying, array, (_, x) in zip(varies, is_array, leaves, strict=True)
         ]
-        return pick(grad(*tree.unflatten(flat)))
+        return pick(grad(*jax.tree.unflatten(tree, flat)))
 
     variables = [x for (_, x), v in zip(leaves, varies, strict=True) if v]
     constants = [
@@ -255,7 +261,9 @@ def _cotangents(shapes: list[Any], given: Any) -> list[np.ndarray]:
                 f"cotangents must have the shapes of f's outputs, "
                 f"{[s.shape for s in shapes]}, got {[w.shape for w in weights]}"
             )
-        return [np.asarray(w).astype(s.dtype) for w, s in zip(weights, shapes, strict=True)]
+        return [
+            np.asarray(w).astype(s.dtype) for w, s in zip(weights, shapes, strict=True)
+        ]
     if len(shapes) == 1 and shapes[0].shape == ():
         return [np.ones((), shapes[0].dtype)]
     return integer_weights(shapes)
@@ -273,7 +281,7 @@ def integer_weights(shapes: list[Any]) -> list[np.ndarray]:
     return out
 
 
-# The three walks -----------------------------------------------------------------------
+# The three walks ----------------------------------------------------------------------
 
 
 class Derivatives(NamedTuple):
@@ -300,7 +308,9 @@ def truth(
     if shift is not None:
         variables = [v + s for v, s in zip(variables, shift, strict=True)]
     variables = [each(Value, v) for v in variables]
-    outputs = walk(program.primal, [*variables, *lifted_constants(program, numbers)], numbers)
+    outputs = walk(
+        program.primal, [*variables, *lifted_constants(program, numbers)], numbers
+    )
     terms = [
         (y, w)
         for out, weight in zip(outputs, program.cotangents, strict=True)
@@ -330,7 +340,7 @@ def lifted_constants(program: Program, numbers: Exact) -> list[Any]:
     ]
 
 
-# The verdict ---------------------------------------------------------------------------
+# The verdict --------------------------------------------------------------------------
 
 
 class Comparison(NamedTuple):
@@ -371,7 +381,7 @@ def _is_zero(difference: Any, true: Any, scale: float) -> bool | None:
 
 
 def _decided(found: Comparison) -> bool:
-    """Return whether every difference is known, or will never be for want of a number."""
+    """Return whether every difference is known, or never will be: it is no number."""
     return all(
         z is not None or not e.is_finite()
         for error, zero in zip(found.error, found.zero, strict=True)
@@ -479,8 +489,8 @@ def _verdict(
     verdict = worst([leaf.verdict for leaf in leaves])
     if ideal:
         notes.append(
-            "a derivative rule holds a constant such as 2/sqrt(pi) as the nearest float; "
-            "that is counted as rounding"
+            "a derivative rule holds a constant such as 2/sqrt(pi) as a float; that is "
+            "counted as rounding"
         )
     if program.gradient is None:
         notes.append(
@@ -556,18 +566,22 @@ def _leaf(
         bounds.append(bound)
     verdict = worst(verdicts)
     if not verdicts:
-        return LeafReport(path, values.shape, dtype.name, "ok", (), "", "", "0", 0, 0, 0)
+        return LeafReport(
+            path, values.shape, dtype.name, "ok", (), "", "", "0", 0, 0, 0
+        )
     candidates = [k for k, x in enumerate(verdicts) if x == verdict]
-    k = max(candidates, key=lambda k: _badness(ulps[k], right.ravel()[k], floats.ravel()[k]))
+    k = max(candidates, key=lambda k: _badness(ulps[k], right.flat[k], floats.flat[k]))
     error = found.error[i].ravel()[k]
     return LeafReport(
         path=path,
         shape=values.shape,
         dtype=dtype.name,
         verdict=verdict,
-        index=tuple(int(n) for n in np.unravel_index(k, values.shape)),
+        worst=tuple(int(n) for n in np.unravel_index(k, values.shape)),
         truth=right.ravel()[k].str(17, radius=False),
-        value=repr(values.ravel()[k].item()) if dtype != jnp.bfloat16 else str(values.ravel()[k]),
+        value=repr(values.ravel()[k].item())
+        if dtype != jnp.bfloat16
+        else str(values.ravel()[k]),
         rule_error="0" if zero.ravel()[k] is True else error.str(3, radius=False),
         ulps=ulps[k],
         bound=bounds[k],
@@ -576,13 +590,23 @@ def _leaf(
 
 
 def _element(
-    value: float, true: Any, made: Any, zero: bool | None, ball: Any, tie: str, dtype: Any
+    value: float,
+    true: Any,
+    made: Any,
+    zero: bool | None,
+    ball: Any,
+    tie: str,
+    dtype: Any,
 ) -> tuple[str, float, float]:
     """Return the verdict on one number, its distance in ulps, and the bound in ulps."""
     if not made.is_finite() or not true.is_finite():
         return "pole", np.inf, np.inf
     ulp = ulp_of(made, dtype)
-    off = float(abs(flint().arb(value) - made).mid()) / ulp if np.isfinite(value) else np.inf
+    off = (
+        float(abs(flint().arb(value) - made).mid()) / ulp
+        if np.isfinite(value)
+        else np.inf
+    )
     bound = float(ball.rad()) / ulp if ball.is_finite() else np.inf
     if tie in ("kink", "unjudged"):
         return ("kink" if tie == "kink" else "uncovered"), off, bound
@@ -604,8 +628,12 @@ def ulp_of(x: Any, dtype: Any) -> float:
     return float(np.ldexp(float(info.eps), int(np.frexp(magnitude)[1]) - 1))
 
 
-def _badness(ulps: float, true: Any, value: float) -> tuple[float, float]:
-    miss = abs(flint().arb(value) - true) if np.isfinite(value) else flint().arb("inf")
+def _badness(ulps: float, true: Any, value: Any) -> tuple[float, float]:
+    miss = (
+        abs(flint().arb(float(value)) - true)
+        if np.isfinite(value)
+        else flint().arb("inf")
+    )
     return ulps, float(miss.mid()) if miss.is_finite() else np.inf
 
 

@@ -20,7 +20,7 @@ SEVERITY = ("ok", "compiler", "kink", "rule", "pole", "uncovered")
 class LeafReport(NamedTuple):
     """One leaf of the gradient.
 
-    `index`, `truth` and `value` describe its worst element: the exact derivative to 17
+    `worst`, `truth` and `value` describe its worst element: the exact derivative to 17
     digits and the number JAX returned. `rule_error` is the largest exact(g) - truth, as
     text, "0" where it is zero; `ulps` the largest distance of a float from exact(g) in
     units in the last place, and `bound` what rounding may cost there; `digits` the
@@ -31,7 +31,7 @@ class LeafReport(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
     verdict: str
-    index: tuple[int, ...]
+    worst: tuple[int, ...]
     truth: str
     value: str
     rule_error: str
@@ -93,7 +93,7 @@ def _row(leaf: LeafReport) -> tuple[str, ...]:
         "x".join(map(str, leaf.shape)) or "scalar",
         leaf.dtype,
         leaf.verdict,
-        "[" + ",".join(map(str, leaf.index)) + "]" if leaf.index else "",
+        "[" + ",".join(map(str, leaf.worst)) + "]" if leaf.worst else "",
         leaf.truth,
         leaf.value,
         leaf.rule_error,

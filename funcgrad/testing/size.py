@@ -55,8 +55,8 @@ def refuse_if_too_large(primal: Any, gradient: Any, seconds: float) -> None:
         return
     share = max(time / seconds, memory / MEMORY)
     raise ValueError(
-        f"this check would take about {time:,.0f} s and {memory / 1e9:.1f} GB; the limit "
-        f"is {seconds:,.0f} s and {MEMORY / 1e9:.0f} GB. Check fewer rows of the batch "
-        f"(about 1 in {math.ceil(share)}), or hold leaves constant by closing over them, "
-        f"or allow more with seconds={math.ceil(time)}"
+        f"this check would take about {time:,.0f} s and {memory / 1e9:.1f} GB; the "
+        f"limit is {seconds:,.0f} s and {MEMORY / 1e9:.0f} GB. Check fewer rows of the batch "
+        f"(about 1 in {math.ceil(share)}), or hold leaves constant by closing over "
+        f"them, or allow more with seconds={math.ceil(time)}"
     )

@@ -90,9 +90,7 @@ def equations(variables: list[np.ndarray], met: list[Tie]) -> list[Any]:
 
 
 def _ancestors(tie: Tie) -> set[int]:
-    return {
-        id(node) for x in (tie.a, tie.b) if type(x) is Value for node in x.graph()
-    }
+    return {id(node) for x in (tie.a, tie.b) if type(x) is Value for node in x.graph()}
 
 
 def _reached(variables: list[np.ndarray], met: list[Tie]) -> list[np.ndarray]:
@@ -142,8 +140,11 @@ def _within(x: Any, others: list[Any]) -> bool:
     low, high = others[0], others[0]
     for y in others[1:]:
         low, high = (y if y < low else low), (y if y > high else high)
-    slack = (abs(low) + abs(high)).abs_upper() * SLACK
-    return bool(x.mid() >= low.lower() - slack) and bool(x.mid() <= high.upper() + slack)
+    # A 0 by cancellation has no size, but its radius still tells what cancelled.
+    slack = (abs(low) + abs(high)).abs_upper() * SLACK + x.rad() * 2.0**60
+    return bool(x.mid() >= low.lower() - slack) and bool(
+        x.mid() <= high.upper() + slack
+    )
 
 
 def _smooth_directions_agree(

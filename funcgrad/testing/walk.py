@@ -76,9 +76,7 @@ def walk(
         numbers.callers[id(eqn)] = numbers.caller
         outputs = step(eqn, [read(x) for x in eqn.invars], numbers, hook, needed)
         env.update(zip(eqn.outvars, outputs, strict=True))
-    return [
-        read(x) if u else None for x, u in zip(jaxpr.outvars, used, strict=True)
-    ]
+    return [read(x) if u else None for x, u in zip(jaxpr.outvars, used, strict=True)]
 
 
 def opened(program: Any) -> tuple[Any, Sequence[Any]]:
@@ -172,7 +170,7 @@ def _is_complex(aval: Any) -> bool:
     return bool(jnp.issubdtype(getattr(aval, "dtype", np.bool_), jnp.complexfloating))
 
 
-# Integers, booleans and random keys: JAX itself computes them --------------------------
+# Integers, booleans and random keys: JAX itself computes them -------------------------
 
 _NUMPY: dict[str, Callable[..., Any]] = {
     "and": np.bitwise_and,
@@ -203,10 +201,12 @@ def native(eqn: Any, inputs: list[Any]) -> list[Any]:
             for x in inputs
         ]
         moved = _run(eqn, masks, integer=True)
-        return [Doubtful(o, np.asarray(m) != 0) for o, m in zip(outputs, moved)]
+        return [
+            Doubtful(o, np.asarray(m) != 0) for o, m in zip(outputs, moved, strict=True)
+        ]
     if len(outputs) == 1 and {np.shape(outputs[0])} == shapes:
         opens = [x.open for x in inputs if isinstance(x, Doubtful)]
-        return [Doubtful(outputs[0], np.logical_or.reduce(opens))]
+        return [Doubtful(outputs[0], reduce(np.logical_or, opens))]
     return [Doubtful(o, np.ones(np.shape(o), bool)) for o in outputs]
 
 
@@ -236,7 +236,7 @@ def _is_key(x: Any) -> bool:
     return bool(jnp.issubdtype(x.dtype, jax.dtypes.extended))
 
 
-# Movement of data ----------------------------------------------------------------------
+# Movement of data ---------------------------------------------------------------------
 
 
 def _broadcast(eqn: Any, x: np.ndarray) -> np.ndarray:
@@ -319,15 +319,17 @@ def move(eqn: Any, inputs: list[Any], numbers: Exact) -> list[Any]:
 
 
 def _anything(eqn: Any, inputs: list[Any]) -> list[Any]:
-    """Return balls that hold every number moved: rounding may have moved any of them."""
-    hull = reduce(union, [x for array in inputs if is_real(array) for x in array.ravel()])
+    """Return balls that hold every number moved: rounding may have moved any."""
+    hull = reduce(
+        union, [x for array in inputs if is_real(array) for x in array.ravel()]
+    )
     fill = eqn.params.get("fill_value")
     hull = hull if fill is None else union(hull, flint().arb(float(fill)))
     shapes = [v.aval.shape for v in eqn.outvars]
     return [objects(s, [hull] * math.prod(s)) for s in shapes]
 
 
-# Sums and products ---------------------------------------------------------------------
+# Sums and products --------------------------------------------------------------------
 
 
 def _reduced(x: np.ndarray, axes: Sequence[int]) -> np.ndarray:
@@ -416,8 +418,12 @@ def _windows(
     window_dilation: Sequence[int],
 ) -> np.ndarray:
     """Return the positions in each window: (*output shape, elements), -1 outside."""
-    config = [(lo, hi, d - 1) for (lo, hi), d in zip(padding, base_dilation, strict=True)]
-    padded = np.asarray(lax.pad(jnp.asarray(positions, jnp.int32), jnp.int32(-1), config))
+    config = [
+        (lo, hi, d - 1) for (lo, hi), d in zip(padding, base_dilation, strict=True)
+    ]
+    padded = np.asarray(
+        lax.pad(jnp.asarray(positions, jnp.int32), jnp.int32(-1), config)
+    )
     reach = [(n - 1) * d + 1 for n, d in zip(size, window_dilation, strict=True)]
     views = np.lib.stride_tricks.sliding_window_view(padded, reach)
     every = tuple(slice(None, None, s) for s in strides)
@@ -491,7 +497,7 @@ def _conv(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     return out.transpose(np.argsort(numbering.out_spec))
 
 
-# Scatters ------------------------------------------------------------------------------
+# Scatters -----------------------------------------------------------------------------
 
 
 def _targets(eqn: Any, operand: np.ndarray, indices: Any, updates: Any) -> np.ndarray:
@@ -558,7 +564,7 @@ def _scatter(combine: str) -> Callable[[Any, list[Any], Exact], Any]:
 def _scatter_anywhere(
     operand: np.ndarray, updates: np.ndarray, numbers: Exact, dtype: Any
 ) -> np.ndarray:
-    """Return balls for updates that rounding may send to any place, whatever they do."""
+    """Return balls for updates that rounding may send to any place."""
     if any(not x.is_finite() for x in (*operand.ravel(), *updates.ravel())):
         return each(lambda x: infinite(), operand)
     zero = flint().arb(0)
@@ -599,7 +605,7 @@ def _select_and_gather_add(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     return tangents.ravel()[places]
 
 
-# Decisions -----------------------------------------------------------------------------
+# Decisions ----------------------------------------------------------------------------
 
 
 def _compare(op: str) -> Callable[[Any, list[Any], Exact], Any]:
@@ -713,13 +719,15 @@ def _top_k(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     order = numbers.order(negative)
     values = _reordered(row, order)[..., :k]
     if isinstance(order, Doubtful):
-        found: Any = Doubtful(order.value[..., :k].astype(np.int32), order.open[..., :k])
+        found: Any = Doubtful(
+            order.value[..., :k].astype(np.int32), order.open[..., :k]
+        )
     else:
         found = order[..., :k].astype(np.int32)
     return [_last_to(values, axis), _last_to(found, axis)]
 
 
-# Powers and conversions ----------------------------------------------------------------
+# Powers and conversions ---------------------------------------------------------------
 
 
 def _integer_pow(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
@@ -823,7 +831,7 @@ OTHERS: dict[str, Callable[[Any, list[Any], Exact], Any]] = {
 }
 
 
-# Calls, loops and branches -------------------------------------------------------------
+# Calls, loops and branches ------------------------------------------------------------
 
 
 def _call(
@@ -903,8 +911,10 @@ def _scan(
         carry, rows[i] = out[:n_carry], out[n_carry:]
     if not length:
         shapes = [v.aval for v in eqn.outvars[n_carry:]]
-        empty = [np.zeros(a.shape, object if _is_float_type(a.dtype) else a.dtype)
-                 for a in shapes]
+        empty = [
+            np.zeros(a.shape, object if _is_float_type(a.dtype) else a.dtype)
+            for a in shapes
+        ]
         return [*carry, *empty]
     return [*carry, *(_stacked(column) for column in zip(*rows, strict=True))]
 
@@ -912,8 +922,10 @@ def _scan(
 def _row(x: Any, i: int) -> Any:
     if isinstance(x, Doubtful):
         return Doubtful(x.value[i], x.open[i])
-    return np.asarray(x[i]) if not isinstance(x, np.ndarray) else x[i : i + 1].reshape(
-        x.shape[1:]
+    return (
+        np.asarray(x[i])
+        if not isinstance(x, np.ndarray)
+        else x[i : i + 1].reshape(x.shape[1:])
     )
 
 
