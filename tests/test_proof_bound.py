@@ -108,3 +108,15 @@ def test_infinite_bound_is_said():
 
     report = check_gradients(lambda x: f(jnp.sin(jnp.arcsin(x))), jnp.array([0.3]))
     assert not report.ok or any("no bound" in note for note in report.notes)
+
+
+def test_powers_of_balls_around_zero_hold_their_numbers():
+    """flint's own power of a ball whose middle is exactly 0 is no number."""
+    with precision(256):
+        ball = flint().arb(0, 1e-30)
+        assert rules.whole_power(ball, 2).contains(1e-60)
+        assert not rules.whole_power(ball, 2).contains(-1e-61)
+        assert rules.whole_power(ball, 3).contains(-1e-90)
+        assert rules.whole_power(flint().arb(3), -2) * 9 == 1 or rules.whole_power(
+            flint().arb(3), -2
+        ).overlaps(flint().arb(1) / 9)

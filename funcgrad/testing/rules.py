@@ -59,11 +59,23 @@ def logistic(x: Any) -> Any:
 def power(x: Any, y: Any) -> Any:
     if x == 0:
         return arb(0) if y > 0 else arb(1) if y == 0 else arb("inf")
+    if y.is_exact() and y.is_integer() and abs(y) < 2**20:
+        return whole_power(x, int(y.unique_fmpz()))
     return x**y
 
 
 def whole_power(x: Any, n: int) -> Any:
-    return x**n if n >= 0 else divide(arb(1), x**-n)
+    """Return x**n; flint has no power of a ball whose middle is exactly 0."""
+    if n < 0:
+        return divide(arb(1), whole_power(x, -n))
+    if n == 0 or x.mid() != 0 or x.is_exact():
+        return x**n
+    reach = x.abs_upper() ** n
+    return arb(0).union(reach) if n % 2 == 0 else arb(0, 1) * reach
+
+
+def square(x: Any) -> Any:
+    return whole_power(x, 2)
 
 
 def polygamma(m: Any, x: Any) -> Any:
@@ -79,7 +91,7 @@ def _power_slopes(x: Any, y: Any, out: Any) -> tuple[Any, Any]:
 
 def _gaussian(x: Any) -> Any:
     """Return the derivative of erf, 2 / sqrt(pi) * e**-x**2."""
-    return 2 / flint().arb.pi().sqrt() * (-(x**2)).exp()
+    return 2 / flint().arb.pi().sqrt() * (-(square(x))).exp()
 
 
 def cbrt(x: Any) -> Any:
@@ -101,11 +113,11 @@ ELEMENTWISE: dict[str, Rule] = {
     "mul": Rule(operator.mul),
     "neg": Rule(operator.neg, ulps=0),
     "div": Rule(divide, lambda x, y, q: (divide(arb(1), y), -divide(q, y)), 2),
-    "square": Rule(lambda x: x**2, lambda x, y: (2 * x,), 1),
-    "one_minus_square": Rule(lambda x: 1 - x**2, lambda x, y: (-2 * x,), 2),
+    "square": Rule(lambda x: square(x), lambda x, y: (2 * x,), 1),
+    "one_minus_square": Rule(lambda x: 1 - square(x), lambda x, y: (-2 * x,), 2),
     "sqrt": Rule(lambda x: x.sqrt(), lambda x, y: (divide(arb(1), 2 * y),), 2),
     "rsqrt": Rule(rsqrt, lambda x, y: (-divide(y, 2 * x),), 4),
-    "cbrt": Rule(cbrt, lambda x, y: (divide(arb(1), 3 * y**2),), 8),
+    "cbrt": Rule(cbrt, lambda x, y: (divide(arb(1), 3 * square(y)),), 8),
     "exp": Rule(lambda x: x.exp(), None, 4),
     "exp2": Rule(
         lambda x: arb(2) ** x,
@@ -128,21 +140,24 @@ ELEMENTWISE: dict[str, Rule] = {
     "logistic": Rule(logistic, lambda x, y: (logistic(-x) * y,), 8),
     "sin": Rule(lambda x: x.sin(), lambda x, y: (x.cos(),), 4),
     "cos": Rule(lambda x: x.cos(), lambda x, y: (-x.sin(),), 4),
-    "tan": Rule(lambda x: x.tan(), lambda x, y: (1 + y**2,), 8),
-    "asin": Rule(lambda x: x.asin(), lambda x, y: (rsqrt(1 - x**2),), 8),
-    "acos": Rule(lambda x: x.acos(), lambda x, y: (-rsqrt(1 - x**2),), 8),
-    "atan": Rule(lambda x: x.atan(), lambda x, y: (1 / (1 + x**2),), 8),
+    "tan": Rule(lambda x: x.tan(), lambda x, y: (1 + square(y),), 8),
+    "asin": Rule(lambda x: x.asin(), lambda x, y: (rsqrt(1 - square(x)),), 8),
+    "acos": Rule(lambda x: x.acos(), lambda x, y: (-rsqrt(1 - square(x)),), 8),
+    "atan": Rule(lambda x: x.atan(), lambda x, y: (1 / (1 + square(x)),), 8),
     "atan2": Rule(
         lambda y, x: flint().arb.atan2(y, x),
-        lambda y, x, a: (divide(x, x**2 + y**2), -divide(y, x**2 + y**2)),
+        lambda y, x, a: (
+            divide(x, square(x) + square(y)),
+            -divide(y, square(x) + square(y)),
+        ),
         8,
     ),
     "sinh": Rule(lambda x: x.sinh(), lambda x, y: (x.cosh(),), _SCALED_ARGUMENT),
     "cosh": Rule(lambda x: x.cosh(), lambda x, y: (x.sinh(),), _SCALED_ARGUMENT),
-    "asinh": Rule(lambda x: x.asinh(), lambda x, y: (rsqrt(1 + x**2),), 16),
-    "acosh": Rule(lambda x: x.acosh(), lambda x, y: (rsqrt(x**2 - 1),), 16),
+    "asinh": Rule(lambda x: x.asinh(), lambda x, y: (rsqrt(1 + square(x)),), 16),
+    "acosh": Rule(lambda x: x.acosh(), lambda x, y: (rsqrt(square(x) - 1),), 16),
     "atanh": Rule(
-        lambda x: x.atanh(), lambda x, y: (divide(arb(1), 1 - x**2),), _LIKE_LOG1P
+        lambda x: x.atanh(), lambda x, y: (divide(arb(1), 1 - square(x)),), _LIKE_LOG1P
     ),
     "erf": Rule(lambda x: x.erf(), lambda x, y: (_gaussian(x),), 8),
     "erfc": Rule(lambda x: x.erfc(), lambda x, y: (-_gaussian(x),), 24),
@@ -163,7 +178,7 @@ ELEMENTWISE: dict[str, Rule] = {
 # Functions with a custom_jvp inside JAX that compute a known function by tricks with
 # bits, by name: JAX's derivative of erf uses its own e**-x**2 since 0.12.
 APPROXIMATED: dict[str, Rule] = {
-    "exp_neg_sq": Rule(lambda x: (-(x**2)).exp(), lambda x, y: (-2 * x * y,), 4),
+    "exp_neg_sq": Rule(lambda x: (-(square(x))).exp(), lambda x, y: (-2 * x * y,), 4),
 }
 
 

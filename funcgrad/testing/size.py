@@ -53,10 +53,10 @@ def refuse_if_too_large(primal: Any, gradient: Any, seconds: float) -> None:
     time, memory = estimate(primal, gradient)
     if time <= seconds and memory <= MEMORY:
         return
-    share = max(time / seconds, memory / MEMORY)
+    share = math.ceil(max(time / seconds, memory / MEMORY))
+    more = f", or allow seconds={math.ceil(time)}" if memory <= MEMORY else ""
     raise ValueError(
         f"this check would take about {time:,.0f} s and {memory / 1e9:.1f} GB; the "
-        f"limit is {seconds:,.0f} s and {MEMORY / 1e9:.0f} GB. Check fewer rows of the batch "
-        f"(about 1 in {math.ceil(share)}), or hold leaves constant by closing over "
-        f"them, or allow more with seconds={math.ceil(time)}"
+        f"limit is {seconds:,.0f} s and {MEMORY / 1e9:.0f} GB. Check fewer rows of the "
+        f"batch (1 in {share:,}), or hold leaves constant by closing over them{more}"
     )
