@@ -111,7 +111,7 @@ def test_infinite_bound_is_said():
 
 
 def test_powers_of_balls_around_zero_hold_their_numbers():
-    """flint's own power of a ball whose middle is exactly 0 is no number."""
+    """Flint itself gives no number where the middle of a ball is exactly 0."""
     with precision(256):
         ball = flint().arb(0, 1e-30)
         assert rules.whole_power(ball, 2).contains(1e-60)

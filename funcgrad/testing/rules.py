@@ -29,8 +29,8 @@ class Rule(NamedTuple):
     ulps: float | Mapping[str, float] = 0.5
 
 
-def arb(x: Any) -> Any:
-    return flint().arb(x)
+def arb(x: Any, radius: float = 0) -> Any:
+    return flint().arb(x, radius) if radius else flint().arb(x)
 
 
 def divide(x: Any, y: Any) -> Any:

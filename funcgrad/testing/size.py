@@ -7,10 +7,9 @@ from typing import Any
 
 from funcgrad.testing.walk import inner_programs, opened
 
-# Measured on one core of 2024: a scalar of the exact walk costs about 3 microseconds
-# over its three walks, a multiply-add inside a product about 0.6, and both about 250
-# bytes at the peak.
-SECONDS_PER_SCALAR, SECONDS_PER_TERM, BYTES_PER_SCALAR = 8e-6, 2.5e-6, 600
+# Measured on one of two shared cores: a scalar costs about 14 microseconds over all
+# walks, a multiply-add inside a product about 5, and a taped number about 600 bytes.
+SECONDS_PER_SCALAR, SECONDS_PER_TERM, BYTES_PER_SCALAR = 14e-6, 5e-6, 600
 MEMORY = 2e9
 
 

@@ -152,7 +152,8 @@ def step(
         outputs = native(eqn, inputs)
     elif name in ELEMENTWISE:
         dtype = eqn.outvars[0].aval.dtype
-        outputs = [numbers.elementwise(ELEMENTWISE[name], inputs, dtype)]
+        operands = [x if is_real(x) else numbers.lift(x) for x in inputs]
+        outputs = [numbers.elementwise(ELEMENTWISE[name], operands, dtype)]
     elif name in MOVES:
         outputs = move(eqn, inputs, numbers)
     elif name in OTHERS:
