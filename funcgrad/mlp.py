@@ -60,7 +60,7 @@ def product(x: jax.Array, w: jax.Array) -> jax.Array:
     #   8 x 8, 63 rows: 3.3, 8.4        32 x 32, 1 row: 0.65, 0.82
     #   16 x 16, 15 rows: 5.1, 16.6     56 x 56, 1 row: 6.7, 3.2
     # From 4,096 multiply-adds on, 0.12 hands the sum to YNNPACK, which makes it ten
-    # times slower (16 x 16, 16 rows: 31, 7.2); at 25,600 dot wins on 0.9.2 too (47, 21).
+    # times slower (16 x 16, 16 rows: 31, 7.2); at 25,600 dot wins on both (47, 21).
     multiply_adds = x.size * w.shape[-1]
     is_small = multiply_adds < 4096 and w.size <= 1024
     # Narrower floats would be rounded before they are summed; a dot sums them wider.
