@@ -106,12 +106,25 @@ def train(
     """
     _check_steps(steps)
     data = jax.tree.map(jnp.asarray, data)
+    unroll = _unroll(state.params, _batch_rows(data, batch_size, key))
+    return _scan(objective, optimizer, state, data, steps, batch_size, key, unroll)
+
+
+def _scan(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    data: Any,
+    steps: int,
+    batch_size: int | None,
+    key: jax.Array | None,
+    unroll: int,
+) -> tuple[State, jax.Array]:
+    """Do what `train` does, `unroll` steps a turn of the loop."""
     step = make_step(objective, optimizer)
     if batch_size is None:
-        unroll = _unroll(state.params, _count_rows(data))
         return lax.scan(lambda s, _: step(s, data), state, length=steps, unroll=unroll)
 
-    unroll = _unroll(state.params, batch_size)
     order_of, per_epoch = _shuffle(data, batch_size, key)
 
     def block(
@@ -439,6 +452,14 @@ def _shuffle(
         return order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
 
     return order_of, per_epoch
+
+
+def _batch_rows(data: Any, batch_size: int | None, key: jax.Array | None) -> int:
+    """Return the number of rows that a step sees, or say what is wrong."""
+    if batch_size is None:
+        return _count_rows(data)
+    _shuffle(data, batch_size, key)
+    return batch_size
 
 
 def _take(data: Any, rows: jax.Array) -> Any:
