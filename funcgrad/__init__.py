@@ -1,6 +1,16 @@
 """Tiny neural nets as pure JAX functions, trained whole runs at a time."""
 
 from funcgrad.checkpoint import load, load_metadata, save
+from funcgrad.ensemble import (
+    Sweep,
+    best,
+    committee,
+    member_keys,
+    select,
+    sweep,
+    top,
+    train_many,
+)
 from funcgrad.losses import (
     binary_cross_entropy,
     cross_entropy,
@@ -33,8 +43,11 @@ __all__ = [
     "Model",
     "Progress",
     "State",
+    "Sweep",
     "__version__",
+    "best",
     "binary_cross_entropy",
+    "committee",
     "cross_entropy",
     "fit",
     "hinge",
@@ -46,12 +59,17 @@ __all__ = [
     "load_metadata",
     "make_step",
     "mean_squared_error",
+    "member_keys",
     "mlp",
     "neuron",
     "objective",
     "print_progress",
     "save",
+    "select",
     "squared_error",
+    "sweep",
+    "top",
     "train",
+    "train_many",
     "uniform",
 ]

@@ -1,4 +1,4 @@
-"""What `funcgrad` can be told to do: train, predict, evaluate."""
+"""What `funcgrad` can be told to do: train, sweep, predict, evaluate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from funcgrad import plots, run, tasks
+from funcgrad import plots, run, search, tasks
 from funcgrad.data import SEED
 from funcgrad.errors import InputError
 from funcgrad.predictor import (
@@ -123,6 +123,98 @@ def train(
         if rows.any():
             result = run.summary(task.target, trained.outputs[rows], task.y[rows])
             _say(f"{name}: {result}")
+    seconds = time.perf_counter() - start
+    _say(f"wrote {', '.join(files)} to {folder} after {seconds:.1f} s in all")
+
+
+@app.command()
+def sweep(
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="moons, xor, spirals, or a CSV file.")
+    ],
+    target: Annotated[
+        str | None, typer.Option(help="The column of the CSV file to predict.")
+    ] = None,
+    members: Annotated[int, typer.Option(help="Nets to train.")] = 1000,
+    learning_rate: Annotated[
+        str, typer.Option(help="LOW..HIGH, drawn evenly in the logarithm.")
+    ] = "1e-4..1e-1",
+    weight_decay: Annotated[
+        str | None, typer.Option(help="LOW..HIGH, drawn evenly in the logarithm.")
+    ] = None,
+    momentum: Annotated[
+        str | None, typer.Option(help="LOW..HIGH, drawn evenly; Adam's b1.")
+    ] = None,
+    init_scale: Annotated[
+        str | None, typer.Option(help="LOW..HIGH, a factor on the first weights.")
+    ] = None,
+    hidden: Annotated[
+        str | None, typer.Option(help="Neurons in each hidden layer, such as 16,16.")
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates of each net.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows in each step's batch.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Draws hyper-parameters, rows, weights and batches.")
+    ] = SEED,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write.  [default: runs/WHAT-sweep]")
+    ] = None,
+) -> None:
+    """Train a thousand nets at once, each with settings of its own; keep the best.
+
+    Where an option says LOW..HIGH, one number is fine too, for all nets alike. The best
+    net is saved as a model that predict takes, beside a table and a picture of all.
+    """
+    start = time.perf_counter()
+    _check_seed(seed)
+    if members < 1:
+        raise InputError(f"--members must be at least 1, got {members}")
+    given = {
+        "learning_rate": search.parse_range("--learning-rate", learning_rate),
+        "weight_decay": weight_decay
+        and search.parse_range("--weight-decay", weight_decay),
+        "momentum": momentum and search.parse_range("--momentum", momentum, below=1.0),
+        "init_scale": init_scale and search.parse_range("--init-scale", init_scale),
+    }
+    ranges = {name: r for name, r in given.items() if isinstance(r, search.Range)}
+    task = _task(what, target, seed)
+    recipe = _recipe(task, hidden, activation, optimizer, None, steps, batch_size)
+    folder = Path("runs", f"{task.name}-sweep") if out is None else out
+    run.check_folder(folder)
+    *about, training = _plan(task, recipe)
+    for line in about:
+        _say(line)
+    _say(
+        training.replace(
+            f" at {recipe.learning_rate:g} falling to ", " falling to "
+        ).replace(f"{recipe.learning_rate / 10:g},", "a tenth,")
+    )
+    drawn = [f"{n.replace('_', ' ')} {r.low:g}..{r.high:g}" for n, r in ranges.items()]
+    _say(f"sweep: {members:,} nets, {', '.join(drawn)}")
+    with _members_line(members) as progress:
+        searched = search.sweep_task(
+            task, recipe, ranges, members, seed, progress=progress
+        )
+    files = search.write_sweep(folder, searched)
+    for line in search.table(searched, 10):
+        _say(line)
+    diverged = int(np.sum(~np.isfinite(searched.scores)))
+    if diverged:
+        _say(f"{diverged:,} of {members:,} nets diverged")
+    trained = searched.best
+    for name, rows in {"training": ~task.held_out, "held out": task.held_out}.items():
+        if rows.any():
+            result = run.summary(task.target, trained.outputs[rows], task.y[rows])
+            chosen = ", the rows that chose the net" if name == "held out" else ""
+            _say(f"{name}{chosen}: {result}")
     seconds = time.perf_counter() - start
     _say(f"wrote {', '.join(files)} to {folder} after {seconds:.1f} s in all")
 
@@ -332,3 +424,23 @@ def _progress_line(steps: int) -> Iterator[Callable[[Progress, str], None]]:
     line.disable = not line.console.is_terminal
     with line:
         yield show
+
+
+@contextmanager
+def _members_line(members: int) -> Iterator[Callable[[int, int], None]]:
+    """Show a line on stderr that counts the nets that are done, if on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Line
+
+    line = Line(
+        TextColumn("net {task.completed:,}/{task.total:,}"),
+        BarColumn(bar_width=20),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        auto_refresh=False,
+    )
+    bar = line.add_task("", total=members)
+    line.disable = not line.console.is_terminal
+    with line:
+        yield lambda done, _: line.update(bar, completed=done, refresh=True)

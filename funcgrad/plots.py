@@ -139,6 +139,30 @@ def predicted_against_true(
     return figure
 
 
+def score_against(
+    hyper: dict[str, np.ndarray], scores: np.ndarray, name: str
+) -> Figure:
+    """Draw the members' scores against each hyper-parameter, and mark the best."""
+    figure, first = _figure((4.2 * len(hyper), 4.0))
+    first.remove()
+    good = np.isfinite(scores)
+    best = np.argmin(np.where(good, scores, np.inf))
+    panels = figure.subplots(1, len(hyper), sharey=True, squeeze=False)[0]
+    for axes, (label, values) in zip(panels, hyper.items(), strict=True):
+        axes.scatter(values[good], scores[good], s=8, color=_COLOURS[0], alpha=0.5)
+        axes.scatter(values[best], scores[best], s=60, color=_COLOURS[1], marker="*")
+        if np.ptp(np.log(values)) > np.log(20):
+            axes.set_xscale("log")
+        if np.all(scores[good] > 0):
+            axes.set_yscale("log")
+        axes.set(xlabel=label.replace("_", " "))
+        axes.grid(alpha=0.3, lw=0.5)
+    panels[0].set(ylabel="lowest loss on the rows of the score")
+    lost = f", {np.sum(~good)} diverged" if not good.all() else ""
+    figure.suptitle(f"{name}: {len(scores):,} nets{lost}", fontsize=11)
+    return figure
+
+
 def png(figure: Figure) -> bytes:
     """Return the figure as the bytes of a PNG file."""
     buffer = io.BytesIO()

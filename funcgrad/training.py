@@ -24,7 +24,8 @@ from jax import lax
 from funcgrad.model import Objective, Params
 
 # Losses kept on the device between two looks from the host, and the time between looks.
-_CHUNK = 8192
+# A look costs 0.1 ms, as much as 700 steps of the smallest net: 65,536 are 10 ms of it.
+_CHUNK = 65536
 _SECONDS_BETWEEN_LOOKS = 0.1
 
 
@@ -105,10 +106,24 @@ def train(
     """
     _check_steps(steps)
     data = jax.tree.map(jnp.asarray, data)
+    unroll = _unroll(state.params, _batch_rows(data, batch_size, key))
+    return _scan(objective, optimizer, state, data, steps, batch_size, key, unroll)
+
+
+def _scan(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    data: Any,
+    steps: int,
+    batch_size: int | None,
+    key: jax.Array | None,
+    unroll: int,
+) -> tuple[State, jax.Array]:
+    """Do what `train` does, `unroll` steps a turn of the loop."""
     step = make_step(objective, optimizer)
     if batch_size is None:
-        _count_rows(data)
-        return lax.scan(lambda s, _: step(s, data), state, length=steps)
+        return lax.scan(lambda s, _: step(s, data), state, length=steps, unroll=unroll)
 
     order_of, per_epoch = _shuffle(data, batch_size, key)
 
@@ -120,7 +135,11 @@ def train(
         next_order = order_of(state.step // per_epoch + 1)
         both = jnp.concatenate([order, next_order])
         batches = lax.dynamic_slice_in_dim(both, state.step % per_epoch, length)
-        state, losses = lax.scan(lambda s, b: step(s, _take(data, b)), state, batches)
+        # A gather for each step: putting all rows in order once an epoch was no faster
+        # (1.9 us a step both ways for 100 rows in tens), and vmap would copy the data.
+        state, losses = lax.scan(
+            lambda s, b: step(s, _take(data, b)), state, batches, unroll=unroll
+        )
         return (state, next_order), losses
 
     carry = (state, order_of(state.step // per_epoch))
@@ -272,6 +291,38 @@ def fit(
     return fit_so_far()
 
 
+def _unroll(params: Params, rows: int) -> int:
+    """Return how many steps to put in one turn of the loop.
+
+    A turn costs about 25 ns on a CPU (JAX 0.12.0; 190 on 0.9.2), which only a tiny step
+    feels: [3, 4, 4, 1] on 4 rows takes 165 ns alone, 142 in fours, 142 in eights, while
+    compiling takes 0.14, 0.32, 0.63 s, and grows with the depth of the net.
+    """
+    work = rows * sum(np.size(leaf) for leaf in jax.tree.leaves(params))
+    return 4 if work <= 512 else 1
+
+
+def _repeat(
+    one: Callable[[jax.Array, Any], Any],
+    start: jax.Array,
+    stop: jax.Array,
+    carry: Any,
+    unroll: int,
+) -> Any:
+    """Return what `lax.fori_loop(start, stop, one, carry)` does, unrolled."""
+    turns = (stop - start) // unroll
+
+    def turn(k: jax.Array, carry: Any) -> Any:
+        for j in range(unroll):
+            carry = one(start + unroll * k + j, carry)
+        return carry
+
+    carry = lax.fori_loop(0, turns, turn, carry)
+    if unroll == 1:
+        return carry
+    return lax.fori_loop(start + unroll * turns, stop, one, carry)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def _run_chunk(
     objective: Objective,
@@ -286,9 +337,11 @@ def _run_chunk(
     The losses fill the first `n` entries of a buffer of _CHUNK, in the widest float
     that is on, which holds those of any narrower one exactly.
     """
-    step = make_step(objective, optimizer)
+    step = jax.jit(make_step(objective, optimizer))  # traced once, wherever it is used
     losses = jnp.zeros(_CHUNK, jnp.result_type(float))
     state, order = start
+    rows = _count_rows(data) if order is None else order.shape[1]
+    unroll = _unroll(state.params, rows)
 
     def steps_until(
         end: jax.Array, state: State, losses: jax.Array, batch_of: Any
@@ -302,7 +355,7 @@ def _run_chunk(
             state, loss = step(state, batch_of(i))
             return state, losses.at[i - first].set(loss.astype(losses.dtype))
 
-        return lax.fori_loop(state.step, end, one, (state, losses))
+        return _repeat(one, state.step, end, (state, losses), unroll)
 
     end = state.step + n
     if order is None:
@@ -399,6 +452,14 @@ def _shuffle(
         return order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
 
     return order_of, per_epoch
+
+
+def _batch_rows(data: Any, batch_size: int | None, key: jax.Array | None) -> int:
+    """Return the number of rows that a step sees, or say what is wrong."""
+    if batch_size is None:
+        return _count_rows(data)
+    _shuffle(data, batch_size, key)
+    return batch_size
 
 
 def _take(data: Any, rows: jax.Array) -> Any:

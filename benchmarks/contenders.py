@@ -1,0 +1,637 @@
+"""Everybody who runs, each in a process of its own that waits for its turn.
+
+A contender is a function that sets itself up and returns `(run, units)`: `run()` does
+`units` units of work (steps, net-steps, rows) and returns when they are done. Called as
+a program, `python contenders.py NAME '{"argument": value}'` says that it is ready, and
+then times one run for each line it is given. A peer needs no more than its own library,
+so that each may run under another interpreter.
+"""
+
+import importlib.metadata
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+
+SEED_X = [[2.0, 3.0, -1.0], [3.0, -1.0, 0.5], [0.5, 1.0, 1.0], [1.0, 1.0, -1.0]]
+SEED_Y = [[1.0], [-1.0], [-1.0], [1.0]]
+SEED_SIZES = (3, 4, 4, 1)
+WIDE = (784, 512, 512, 10)
+RATE = 0.05
+
+
+# The seed's net, one step at a time.
+
+
+def seed_c(binary, steps):
+    return lambda: _check_c(binary, 1, steps, 1), steps
+
+
+def _check_c(binary, nets, steps, threads):
+    arguments = [binary, str(nets), str(steps), str(threads)]
+    nanoseconds = subprocess.run(arguments, capture_output=True, check=True).stdout
+    return 1e-9 * float(nanoseconds.split()[0]) * nets * steps  # without its start
+
+
+def _jax_seed():
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    import funcgrad as fg
+
+    model = fg.mlp(SEED_SIZES)
+    objective = fg.objective(model, fg.squared_error)
+    data = (jnp.array(SEED_X), jnp.array(SEED_Y))
+    return jax, fg, model, objective, optax.sgd(RATE), data
+
+
+def seed_train(steps):
+    jax, fg, model, objective, optimizer, data = _jax_seed()
+    state = fg.init_state(model.init(jax.random.key(0)), optimizer)
+    run = jax.jit(lambda s, d: fg.train(objective, optimizer, s, d, steps=steps))
+    return lambda: _ready(run(state, data)), steps
+
+
+def seed_fit(steps):
+    jax, fg, model, objective, optimizer, data = _jax_seed()
+    params = model.init(jax.random.key(0))
+    return lambda: _ready(
+        fg.fit(objective, optimizer, params, data, steps=steps, progress=None)
+    ), steps
+
+
+def seed_dispatched(steps):
+    jax, fg, model, objective, optimizer, data = _jax_seed()
+    step = jax.jit(fg.make_step(objective, optimizer))
+    return lambda: _loop(
+        step, fg.init_state(model.init(jax.random.key(0)), optimizer), data, steps
+    ), steps
+
+
+def _loop(step, state, data, steps):
+    for _ in range(steps):
+        state, loss = step(state, data)
+    _ready((state, loss))
+
+
+def _ready(tree):
+    import jax
+
+    jax.block_until_ready(tree)
+
+
+def seed_equinox(steps):
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    x, y = jnp.array(SEED_X), jnp.array(SEED_Y)
+    optimizer = optax.sgd(RATE)
+    tanh = jnp.tanh
+    net = eqx.nn.MLP(3, 1, 4, 2, tanh, tanh, key=jax.random.key(0))
+    step = _equinox_step(
+        optimizer, lambda net, x, y: jnp.sum((jax.vmap(net)(x) - y) ** 2)
+    )
+
+    def run():
+        now, state = net, optimizer.init(eqx.filter(net, eqx.is_array))
+        for _ in range(steps):
+            now, state, loss = step(now, state, x, y)
+        _ready(loss)
+
+    return run, steps
+
+
+def _equinox_step(optimizer, objective):
+    import equinox as eqx
+
+    @eqx.filter_jit
+    def step(net, state, x, y):
+        loss, grads = eqx.filter_value_and_grad(objective)(net, x, y)
+        updates, state = optimizer.update(grads, state, eqx.filter(net, eqx.is_array))
+        return eqx.apply_updates(net, updates), state, loss
+
+    return step
+
+
+def _nnx_net(sizes, activation, final):
+    from flax import nnx
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            pairs = itertools.pairwise(sizes)
+            self.layers = nnx.List([nnx.Linear(*pair, rngs=rngs) for pair in pairs])
+
+        def __call__(self, x):
+            *hidden, last = self.layers
+            for layer in hidden:
+                x = activation(layer(x))
+            return final(last(x))
+
+    return Net(nnx.Rngs(0))
+
+
+def _nnx_step(objective):
+    from flax import nnx
+
+    @nnx.jit
+    def step(net, optimizer, x, y):
+        loss, grads = nnx.value_and_grad(objective)(net, x, y)
+        optimizer.update(net, grads)
+        return loss
+
+    return step
+
+
+def seed_nnx(steps):
+    import jax.numpy as jnp
+    import optax
+    from flax import nnx
+
+    x, y = jnp.array(SEED_X), jnp.array(SEED_Y)
+    net = _nnx_net(SEED_SIZES, jnp.tanh, jnp.tanh)
+    optimizer = nnx.Optimizer(net, optax.sgd(RATE), wrt=nnx.Param)
+    step = _nnx_step(lambda net, x, y: jnp.sum((net(x) - y) ** 2))
+
+    def run():
+        for _ in range(steps):
+            loss = step(net, optimizer, x, y)
+        _ready(loss)
+
+    return run, steps
+
+
+def _torch_net(sizes, activation, last_too):
+    import torch
+
+    layers = []
+    for pair in itertools.pairwise(sizes):
+        layers += [torch.nn.Linear(*pair), activation()]
+    return torch.nn.Sequential(*(layers if last_too else layers[:-1]))
+
+
+def seed_torch(steps, compiled=False):
+    import torch
+
+    x, y = torch.tensor(SEED_X), torch.tensor(SEED_Y)
+    net = _torch_net(SEED_SIZES, torch.nn.Tanh, True)
+    optimizer = torch.optim.SGD(net.parameters(), lr=RATE)
+
+    def step():
+        optimizer.zero_grad()
+        loss = ((net(x) - y) ** 2).sum()
+        loss.backward()
+        optimizer.step()
+
+    if compiled:
+        step = torch.compile(step)
+
+    def run():
+        for _ in range(steps):
+            step()
+
+    return run, steps
+
+
+def seed_micrograd(steps):
+    from micrograd.nn import MLP
+
+    net = MLP(3, [4, 4, 1])
+
+    def run():
+        for _ in range(steps):
+            answers = [net(x) for x in SEED_X]
+            loss = sum((a - y[0]) ** 2 for a, y in zip(answers, SEED_Y, strict=True))
+            net.zero_grad()
+            loss.backward()
+            for p in net.parameters():
+                p.data -= 0.01 * p.grad
+
+    return run, steps
+
+
+# Thousands of them.
+
+
+def many_c(binary, members, steps, threads):
+    return lambda: _check_c(binary, members, steps, threads), members * steps
+
+
+def many_train_many(members, steps):
+    import numpy as np
+    import optax
+
+    jax, fg, model, objective, _, data = _jax_seed()
+    hyper = {"learning_rate": np.full(members, RATE)}
+
+    def run():
+        fg.train_many(
+            objective, optax.sgd, model.init, hyper, data, steps=steps,
+            key=jax.random.key(0),
+        )  # fmt: skip
+
+    return run, members * steps
+
+
+def many_vmap_plain(members, steps):
+    """Vmap the step as everybody writes it: `x @ w`, SGD by hand, one scan."""
+    import jax
+    import jax.numpy as jnp
+
+    x, y = jnp.array(SEED_X), jnp.array(SEED_Y)
+
+    def loss(params):
+        a = x
+        for w, b in params:
+            a = jnp.tanh(a @ w + b)
+        return jnp.sum((a - y) ** 2)
+
+    def step(params, _):
+        value, grads = jax.value_and_grad(loss)(params)
+        return jax.tree.map(lambda p, g: p - RATE * g, params, grads), value
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = [
+        (jax.random.normal(key, (members, *pair)), jnp.zeros((members, pair[1])))
+        for key, pair in zip(keys, ((3, 4), (4, 4), (4, 1)), strict=True)
+    ]
+    run = jax.jit(jax.vmap(lambda p: jax.lax.scan(step, p, length=steps)))
+    return lambda: _ready(run(params)), members * steps
+
+
+def _torch_members(members):
+    import torch
+
+    pairs = ((3, 4), (4, 4), (4, 1))
+    params = []
+    for n_in, n_out in pairs:
+        params += [torch.randn(members, n_in, n_out), torch.zeros(members, 1, n_out)]
+    return params, torch.tensor(SEED_X), torch.tensor(SEED_Y)
+
+
+def many_torch_bmm(members, steps):
+    import torch
+
+    params, x, y = _torch_members(members)
+    params = [p.requires_grad_() for p in params]
+    optimizer = torch.optim.SGD(params, lr=RATE)
+    x = x.expand(members, 4, 3)
+
+    def run():
+        for _ in range(steps):
+            a = x
+            for w, b in zip(params[::2], params[1::2], strict=True):
+                a = torch.tanh(torch.baddbmm(b, a, w))
+            optimizer.zero_grad()
+            ((a - y) ** 2).sum().backward()
+            optimizer.step()
+
+    return run, members * steps
+
+
+def many_torch_func(members, steps):
+    import torch
+
+    params, x, y = _torch_members(members)
+
+    def loss(params):
+        a = x
+        for w, b in zip(params[::2], params[1::2], strict=True):
+            a = torch.tanh(a @ w + b)
+        return ((a - y) ** 2).sum()
+
+    grads_of = torch.func.vmap(torch.func.grad(loss))
+
+    def run():
+        now = params
+        for _ in range(steps):
+            grads = grads_of(now)
+            now = [p - RATE * g for p, g in zip(now, grads, strict=True)]
+
+    return run, members * steps
+
+
+# Moons: micrograd's demo, 100 rows, [2, 16, 16, 1], 100 steps on all rows.
+
+
+def moons_process(steps):
+    """Run the whole process, from nothing to a trained model on disk."""
+    import tempfile
+
+    def run():
+        with tempfile.TemporaryDirectory() as folder:
+            code = "import sys; from funcgrad.cli import main; sys.exit(main())"
+            arguments = ["train", "moons", "--hidden", "16,16", "--steps", str(steps)]
+            subprocess.run(
+                [sys.executable, "-c", code, *arguments, "--out", folder + "/run"],
+                check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+
+    return run, 1
+
+
+def moons_script(steps):
+    """Run a process that imports, compiles and trains, and writes nothing."""
+    code = (
+        "import jax, optax, funcgrad as fg\n"
+        "from funcgrad.data import moons\n"
+        "x, y = moons()\n"
+        "y = (2.0 * y - 1).reshape(-1, 1)\n"
+        "model = fg.mlp([2, 16, 16, 1], activation=jax.nn.relu,\n"
+        "    final_activation=fg.linear)\n"
+        "fg.fit(fg.objective(model, fg.hinge), optax.sgd(0.1),\n"
+        f"    model.init(jax.random.key(0)), (x, y), steps={steps}, progress=None)\n"
+    )
+    return lambda: subprocess.run([sys.executable, "-c", code], check=True), 1
+
+
+def moons_training(steps):
+    """Do the training alone, the compiled run being there."""
+    import jax
+    import numpy as np
+    import optax
+
+    import funcgrad as fg
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 2)).astype(np.float32)
+    data = (x, np.sign(x[:, :1]))
+    model = fg.mlp([2, 16, 16, 1], activation=jax.nn.relu, final_activation=fg.linear)
+    objective = fg.objective(model, fg.hinge)
+    params, optimizer = model.init(jax.random.key(0)), optax.sgd(0.1)
+    return lambda: _ready(
+        fg.fit(objective, optimizer, params, data, steps=steps, progress=None)
+    ), 1
+
+
+def moons_sklearn(steps):
+    code = (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "from sklearn.datasets import make_moons\n"
+        "from sklearn.neural_network import MLPClassifier\n"
+        "x, y = make_moons(100, noise=0.1, random_state=0)\n"
+        "MLPClassifier((16, 16), solver='sgd', batch_size=100, momentum=0,\n"
+        f"    max_iter={steps}, tol=0, n_iter_no_change=10**9).fit(x, y)\n"
+    )
+    import sklearn  # noqa: F401  absent is said by this process, not by its child
+
+    return lambda: subprocess.run([sys.executable, "-c", code], check=True), 1
+
+
+def moons_micrograd(steps, of):
+    """Do `steps` of the demo's `of` steps; the time is scaled to all of them."""
+    import random
+
+    from micrograd.nn import MLP
+
+    random.seed(0)
+    rows = [[random.gauss(0, 1), random.gauss(0, 1)] for _ in range(100)]
+    signs = [1.0 if x[0] > 0 else -1.0 for x in rows]
+    net = MLP(2, [16, 16, 1])
+
+    def run():
+        for _ in range(steps):
+            scores = [net(x) for x in rows]
+            pairs = zip(signs, scores, strict=True)
+            losses = [(1 + -y * score).relu() for y, score in pairs]
+            loss = sum(losses) * (1 / len(losses))
+            loss = loss + 1e-4 * sum(p * p for p in net.parameters())
+            net.zero_grad()
+            loss.backward()
+            for p in net.parameters():
+                p.data -= 0.1 * p.grad
+
+    return run, steps / of
+
+
+# A net of a real size: 784-512-512-10, Adam, one epoch in an order of its own.
+
+
+def _wide_data(rows):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, WIDE[0])).astype(np.float32)
+    return x, rng.integers(0, WIDE[-1], rows)
+
+
+def _wide_funcgrad():
+    import jax
+    import optax
+
+    import funcgrad as fg
+
+    model = fg.mlp(WIDE, activation=jax.nn.relu, final_activation=fg.linear)
+    return jax, fg, model, fg.objective(model, fg.cross_entropy), optax.adam(1e-3)
+
+
+def wide_train(rows, batch):
+    jax, fg, model, objective, optimizer = _wide_funcgrad()
+    data = jax.tree.map(jax.numpy.asarray, _wide_data(rows))
+    state = fg.init_state(model.init(jax.random.key(0)), optimizer)
+    run = jax.jit(
+        lambda s, d, key: fg.train(
+            objective, optimizer, s, d, steps=rows // batch, batch_size=batch, key=key
+        )
+    )
+    key = jax.random.key(1)
+    return lambda: _ready(run(state, data, key)), rows // batch * batch
+
+
+def wide_fit(rows, batch):
+    jax, fg, model, objective, optimizer = _wide_funcgrad()
+    data = jax.tree.map(jax.numpy.asarray, _wide_data(rows))
+    params, key = model.init(jax.random.key(0)), jax.random.key(1)
+    return lambda: _ready(
+        fg.fit(
+            objective, optimizer, params, data, steps=rows // batch, batch_size=batch,
+            key=key, progress=None,
+        )
+    ), rows // batch * batch  # fmt: skip
+
+
+def _epoch(step, x, y, batch):
+    """Call `step` with each batch of a shuffled epoch, gathered by NumPy."""
+    import numpy as np
+
+    order = np.random.default_rng(1).permutation(len(x))
+    for start in range(0, len(x) // batch * batch, batch):
+        rows = order[start : start + batch]
+        result = step(x[rows], y[rows])
+    return result
+
+
+def wide_equinox(rows, batch):
+    import equinox as eqx
+    import jax
+    import optax
+
+    x, y = _wide_data(rows)
+    optimizer = optax.adam(1e-3)
+    net = eqx.nn.MLP(784, 10, 512, 2, jax.nn.relu, key=jax.random.key(0))
+
+    def objective(net, x, y):
+        logits = jax.vmap(net)(x)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    step = _equinox_step(optimizer, objective)
+    now = [net, optimizer.init(eqx.filter(net, eqx.is_array))]
+
+    def one(x, y):
+        now[0], now[1], loss = step(*now, x, y)
+        return loss
+
+    return lambda: _ready(_epoch(one, x, y, batch)), rows // batch * batch
+
+
+def wide_nnx(rows, batch):
+    import jax
+    import optax
+    from flax import nnx
+
+    x, y = _wide_data(rows)
+    net = _nnx_net(WIDE, jax.nn.relu, lambda x: x)
+    optimizer = nnx.Optimizer(net, optax.adam(1e-3), wrt=nnx.Param)
+
+    def objective(net, x, y):
+        return optax.softmax_cross_entropy_with_integer_labels(net(x), y).mean()
+
+    step = _nnx_step(objective)
+    return lambda: _ready(
+        _epoch(lambda x, y: step(net, optimizer, x, y), x, y, batch)
+    ), rows // batch * batch
+
+
+def wide_torch(rows, batch, fused):
+    import torch
+
+    x, y = (torch.from_numpy(a) for a in _wide_data(rows))
+    net = _torch_net(WIDE, torch.nn.ReLU, False)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=fused)
+    loss_of = torch.nn.CrossEntropyLoss()
+
+    def run():
+        order = torch.randperm(rows)
+        for start in range(0, rows // batch * batch, batch):
+            chosen = order[start : start + batch]
+            optimizer.zero_grad()
+            loss_of(net(x[chosen]), y[chosen]).backward()
+            optimizer.step()
+
+    return run, rows // batch * batch
+
+
+def peak_jax(size):
+    """Multiply matrices at the machine's peak; a unit is one operation on floats."""
+    import jax
+    import jax.numpy as jnp
+
+    a = jnp.ones((size, size))
+    run = jax.jit(lambda a: a @ a)
+    return lambda: _ready(run(a)), 2 * size**3
+
+
+def peak_torch(size):
+    import torch
+
+    a = torch.ones(size, size)
+    return lambda: a @ a, 2 * size**3
+
+
+# Growth: time against work, compile time and memory against steps.
+
+
+def growth(sizes, batch, members, steps):
+    """Step a net of these sizes; with `members`, so many of them together."""
+    import jax
+    import numpy as np
+    import optax
+
+    import funcgrad as fg
+
+    model = fg.mlp(sizes)
+    objective = fg.objective(model, fg.mean_squared_error)
+    rng = np.random.default_rng(0)
+    data = tuple(
+        rng.normal(size=(batch, n)).astype(np.float32) for n in (sizes[0], sizes[-1])
+    )
+    if members > 1:
+        hyper = {"learning_rate": np.full(members, 1e-3)}
+
+        def run():
+            fg.train_many(
+                objective, optax.sgd, model.init, hyper, data, steps=steps,
+                key=jax.random.key(0),
+            )  # fmt: skip
+
+        return run, steps
+    optimizer = optax.sgd(1e-3)
+    state = fg.init_state(model.init(jax.random.key(0)), optimizer)
+    run = jax.jit(lambda s, d: fg.train(objective, optimizer, s, d, steps=steps))
+    return lambda: _ready(run(state, data)), steps
+
+
+def compiling(steps, how):
+    """Seconds to compile, and megabytes that the process had at most after a run."""
+    import resource
+
+    jax, fg, model, objective, optimizer, data = _jax_seed()
+    state = fg.init_state(model.init(jax.random.key(0)), optimizer)
+    start = time.perf_counter()
+    if how == "train":
+        run = jax.jit(lambda s, d: fg.train(objective, optimizer, s, d, steps=steps))
+        compiled = run.lower(state, data).compile()
+        seconds = time.perf_counter() - start
+        _ready(compiled(state, data))
+    else:
+        fg.fit(objective, optimizer, state, data, steps=1, progress=None)
+        seconds = time.perf_counter() - start
+        fg.fit(objective, optimizer, state, data, steps=steps, progress=None)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return lambda: {"compile_s": seconds, "peak_mb": peak}, 1
+
+
+def _versions():
+    versions = {"python": sys.version.split()[0]}
+    for package, module in (
+        ("jax", "jax"), ("optax", "optax"), ("equinox", "equinox"), ("flax", "flax"),
+        ("torch", "torch"), ("micrograd", "micrograd"), ("scikit-learn", "sklearn"),
+    ):  # fmt: skip
+        if module in sys.modules:
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def _say(answer):
+    print(json.dumps(answer), file=_ANSWERS, flush=True)
+
+
+def main():
+    name, arguments = sys.argv[1], json.loads(sys.argv[2])
+    try:
+        run, units = globals()[name](**arguments)
+    except ImportError as error:
+        return _say({"absent": f"{error.name or error} is not installed"})
+    run()  # compiles, fills caches
+    _say({"versions": _versions()})
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        result = run()
+        seconds = time.perf_counter() - start
+        if isinstance(result, dict):
+            _say(result)
+        else:
+            seconds = result if isinstance(result, float) else seconds
+            _say({"seconds_per_unit": seconds / units})
+    return None
+
+
+if __name__ == "__main__":
+    # What libraries print goes to stderr; the answers have stdout to themselves.
+    _ANSWERS = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    main()

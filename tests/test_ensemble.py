@@ -1,0 +1,276 @@
+"""Many members at once are the same nets as each of them alone."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import funcgrad as fg
+from funcgrad import ensemble
+
+KEY = jax.random.key(0)
+MEMBERS = 7
+
+
+def integers(key, shape, dtype=jnp.float32):
+    return jax.random.randint(key, shape, -1, 2).astype(dtype)
+
+
+def integer_problem():
+    """Return a relu net and data whose every sum is a small whole number."""
+    model = fg.mlp([2, 3, 1], activation=jax.nn.relu, initializer=integers)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(-2, 3, (6, 2)) * 1.0, rng.integers(-2, 3, (6, 1)) * 1.0
+    return model, fg.objective(model, fg.squared_error), (x, y)
+
+
+def smooth_problem():
+    model = fg.mlp([3, 4, 4, 1])
+    x = jax.random.normal(KEY, (8, 3))
+    return model, fg.objective(model, fg.squared_error), (x, jnp.sin(x[:, :1]))
+
+
+def alone(model, objective, make_optimizer, **settings):
+    """Return run(i, hyper, data): member `i` with `train` alone, no vmap."""
+
+    @jax.jit
+    def run(i, hyper, data):
+        init_key, train_key = fg.member_keys(KEY, i)
+        hyper = dict(hyper)
+        scale = hyper.pop("init_scale", 1)
+        params = jax.tree.map(lambda p: p * scale, model.init(init_key))
+        optimizer = make_optimizer(**hyper)
+        state = fg.init_state(params, optimizer)
+        return fg.train(objective, optimizer, state, data, key=train_key, **settings)
+
+    return run
+
+
+def same_bits(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in pairs)
+
+
+def rounded(tree):
+    return jax.tree.map(np.float32, jax.device_get(tree))
+
+
+@pytest.fixture
+def small_groups(monkeypatch):
+    """Make groups of three, so that seven members need three, the last one padded."""
+    monkeypatch.setattr(ensemble, "_MOST_MEMBERS_OF_A_GROUP", 3)
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize("own_data", [False, True])
+def test_members_on_integers_are_bit_for_bit_those_alone(
+    small_groups, batch_size, own_data
+):
+    model, objective, (x, y) = integer_problem()
+    rates = 2.0 ** -np.arange(4, 4 + MEMBERS)
+    shift = np.arange(MEMBERS)[:, None, None]
+    data = (x + shift, y - shift) if own_data else (x, y)
+    settings = {"steps": 3, "batch_size": batch_size}
+    states, losses = fg.train_many(
+        objective, optax.sgd, model.init, {"learning_rate": rates}, data, key=KEY,
+        own_data=own_data, **settings,
+    )  # fmt: skip
+    assert losses.shape == (MEMBERS, 3)
+    one = alone(model, objective, optax.sgd, **settings)
+    for i, rate in enumerate(rates):
+        mine = fg.select(data, i) if own_data else data
+        expected = one(i, {"learning_rate": np.float32(rate)}, mine)
+        assert same_bits(expected, fg.select((states, losses), i)), i
+    assert len({tuple(row) for row in losses.tolist()}) > 1
+
+
+def test_members_in_float64_round_to_those_alone(small_groups):
+    """Every kind of hyper-parameter at once, minibatches, a score, in any group."""
+    with jax.enable_x64(True):
+        model, objective, data = smooth_problem()
+
+        def make_optimizer(rate, decay, b1):
+            return optax.adamw(rate, b1=b1, weight_decay=decay)
+
+        hyper = {
+            "rate": np.logspace(-3, -1, MEMBERS),
+            "decay": np.linspace(0, 1e-2, MEMBERS),
+            "b1": np.linspace(0.5, 0.9, MEMBERS),
+            "init_scale": np.linspace(0.5, 2, MEMBERS),
+        }
+
+        def init(key):
+            return model.init(key, jnp.float64)
+
+        settings = {"steps": 10, "batch_size": 3}
+        states, losses = fg.train_many(
+            objective, make_optimizer, init, hyper, data, key=KEY, **settings
+        )
+        one = alone(fg.Model(init, model.apply), objective, make_optimizer, **settings)
+        for i in range(MEMBERS):
+            expected = one(i, {name: v[i] for name, v in hyper.items()}, data)
+            # vmap adds in another order: `design.md`, "exactly" 4.
+            assert same_bits(rounded(expected), rounded(fg.select((states, losses), i)))
+    assert losses.dtype == np.float64  # in the worker threads as in this one
+
+
+def test_groups_do_not_change_results(monkeypatch):
+    model, objective, data = integer_problem()
+    hyper = {"learning_rate": 2.0 ** -np.arange(4, 9)}
+    results = []
+    for most in (1, 2, 5):
+        monkeypatch.setattr(ensemble, "_MOST_MEMBERS_OF_A_GROUP", most)
+        seen = []
+        results.append(
+            fg.train_many(
+                objective, optax.sgd, model.init, hyper, data, steps=3, key=KEY,
+                progress=lambda *where, seen=seen: seen.append(where),
+            )
+        )  # fmt: skip
+        assert seen[-1] == (5, 5)
+        assert len(seen) == -(-5 // most)
+    assert same_bits(results[0], results[1])
+    assert same_bits(results[0], results[2])
+
+
+def test_groups_run_on_several_threads(monkeypatch, small_groups):
+    model, objective, data = integer_problem()
+    monkeypatch.setattr(ensemble, "_cores", lambda: 2)
+    together, threads = threading.Barrier(2, timeout=30), set()
+    device_put = jax.device_put
+
+    def meet(*arguments):
+        if len(threads) < 2:
+            threads.add(threading.current_thread())
+            together.wait()  # breaks unless two groups are under way
+        return device_put(*arguments)
+
+    monkeypatch.setattr(ensemble.jax, "device_put", meet)
+    hyper = {"learning_rate": np.full(6, 0.5)}
+    fg.train_many(objective, optax.sgd, model.init, hyper, data, steps=1, key=KEY)
+    assert len(threads) == 2
+
+
+def test_a_second_call_traces_nothing():
+    model, objective, data = integer_problem()
+    traces = 0
+
+    def counted(params, batch):
+        nonlocal traces
+        traces += 1
+        return objective(params, batch)
+
+    def run(rates):
+        return fg.train_many(
+            counted, optax.sgd, model.init, {"learning_rate": rates}, data, steps=2,
+            key=KEY,
+        )  # fmt: skip
+
+    run(np.full(4, 0.5))
+    assert traces == 1
+    run(np.full(4, 0.25))
+    assert traces == 1
+    run(np.full(5, 0.25))  # another size of group: the guard above can fail
+    assert traces == 2
+
+
+def test_jit_gives_the_same_members(small_groups):
+    model, objective, data = integer_problem()
+
+    def run(rates):
+        return fg.train_many(
+            objective, optax.sgd, model.init, {"learning_rate": rates}, data, steps=3,
+            key=KEY,
+        )  # fmt: skip
+
+    rates = jnp.full(MEMBERS, 0.0625)
+    assert same_bits(run(rates), jax.jit(run)(rates))
+
+
+def test_sweep_keeps_the_best_parameters_of_each_member():
+    """Here w becomes w - rate * 2 w: at rate 0.25 it halves."""
+
+    def objective(params, batch):
+        return jnp.mean(batch * params**2)
+
+    result = fg.sweep(
+        objective, optax.sgd, lambda key: jnp.ones(()), {
+            "learning_rate": np.array([0.25, 1.25, np.nan]),
+            "init_scale": np.array([1.0, 2.0, 1.0]),
+        },
+        np.ones(3), score=lambda w: abs(w - 0.5), every=2, steps=5, key=KEY,
+    )  # fmt: skip
+    # Halving: 1, 1/2, 1/4, 1/8, 1/16, 1/32. Times -1.5: 2, -3, 4.5, ..., -15.1875.
+    assert result.losses[0].tolist() == [4.0**-i for i in range(5)]
+    assert result.scores[0].tolist() == [0.25, 0.4375, 0.46875]
+    assert result.best_scores[0] == 0.25
+    assert result.best_params[0] == 0.25
+    assert result.states.params[0] == 1 / 32
+    assert result.scores[1].tolist() == [4.0, 9.625, 15.6875]
+    assert result.best_params[1] == 4.5
+    # A member that diverged never had a best, and disturbed no other.
+    assert np.isnan(result.losses[2][1:]).all()
+    assert result.best_scores[2] == np.inf
+    assert result.best_params[2] == 1.0
+    assert fg.best(result.best_scores) == 0
+    assert fg.top(result.best_scores, 3).tolist() == [0, 1, 2]
+
+
+def test_sweep_trains_as_train_many_does():
+    model, objective, data = integer_problem()
+    hyper, settings = {"learning_rate": 2.0 ** -np.arange(4, 8)}, {"steps": 7}
+    given = (objective, optax.sgd, model.init, hyper, data)
+    expected = fg.train_many(*given, batch_size=2, key=KEY, **settings)
+    result = fg.sweep(
+        *given, batch_size=2, key=KEY, every=3, **settings,
+        score=lambda params: objective(params, data),
+    )  # fmt: skip
+    assert same_bits(expected, (result.states, result.losses))
+    assert result.scores.shape == (4, 3)
+
+
+def test_top_and_best_put_nan_last():
+    scores = [3.0, np.nan, 1.0, 2.0, -np.inf]
+    assert fg.top(scores, 5).tolist() == [4, 2, 3, 0, 1]
+    assert fg.best(scores[:4]) == 2
+    with pytest.raises(ValueError, match="every one of them diverged"):
+        fg.best([np.nan, np.inf])
+    with pytest.raises(ValueError, match=r"n from 1 to their number.*n = 6"):
+        fg.top(scores, 6)
+
+
+def test_committee_is_the_mean_and_the_spread():
+    def apply(params, x):
+        return params * x
+
+    params = jnp.array([1.0, 2.0, 3.0, 100.0])
+    mean, spread = fg.committee(apply, fg.select(params, [0, 2]), jnp.array([1.0, 2.0]))
+    assert mean.tolist() == [2.0, 4.0]
+    assert spread.tolist() == [1.0, 2.0]
+
+
+def test_what_does_not_fit_is_named():
+    model, objective, data = integer_problem()
+
+    def run(hyper, data=data, **settings):
+        settings = {"steps": 1, "key": KEY, **settings}
+        return fg.train_many(objective, optax.sgd, model.init, hyper, data, **settings)
+
+    with pytest.raises(ValueError, match=r"number of members.*momentum.*\(3,\)"):
+        run({"learning_rate": np.ones(2), "momentum": np.ones(3)})
+    with pytest.raises(ValueError, match="same number of members"):
+        run({"learning_rate": 0.1})
+    with pytest.raises(ValueError, match="data has 6 members, and hyperparams has 2"):
+        run({"learning_rate": np.ones(2)}, own_data=True)
+    with pytest.raises(ValueError, match="batch_size must be"):
+        run({"learning_rate": np.ones(2)}, batch_size=9)
+    with pytest.raises(ValueError, match="steps must be"):
+        run({"learning_rate": np.ones(2)}, steps=-1)
+    with pytest.raises(ValueError, match="every must be"):
+        fg.sweep(
+            objective, optax.sgd, model.init, {"learning_rate": np.ones(2)}, data,
+            score=lambda p: 0.0, every=0, steps=1, key=KEY,
+        )  # fmt: skip
