@@ -1,4 +1,4 @@
-"""What `funcgrad` can be told to do: train, sweep, predict, evaluate."""
+"""What `funcgrad` can be told to do: train, sweep, predict, evaluate, doctor."""
 
 from __future__ import annotations
 
@@ -277,6 +277,33 @@ def evaluate(
     x, y = encode(predictor.inputs, frame), _true(predictor, frame)
     outputs = make_outputs(net(predictor))(params, x)
     print(run.summary(predictor.target, outputs, y))
+
+
+@app.command()
+def doctor() -> None:
+    """Hold this device's compiled numbers against exact ones.
+
+    Products on small integers must be right to the last bit, and gradients of small
+    programs are proven. Prints each check; the exit code is 1 if one fails.
+    """
+    from funcgrad.doctor import describe_device, examine
+
+    for name, what in describe_device().items():
+        _say(f"{name}: {what}")
+    findings = []
+    for finding in examine():
+        findings.append(finding)
+        _say(f"{'ok' if finding.ok else finding.verdict.upper():8s}  {finding.name}")
+        if not finding.ok:
+            _say(finding.detail)
+    failed = [finding for finding in findings if not finding.ok]
+    if not failed:
+        _say(f"all {len(findings)} checks passed: compiled numbers can be trusted here")
+        return
+    _say(f"{len(failed)} of {len(findings)} checks failed; what to do:")
+    for advice in dict.fromkeys(finding.advice for finding in failed):
+        _say(f"- {advice}")
+    raise typer.Exit(1)
 
 
 def _true(predictor: Predictor, frame: Any) -> np.ndarray:

@@ -91,16 +91,8 @@ def train_task(
     rows = (task.x[training], task.y[training])
     init_seed, batch_seed = np.random.SeedSequence(seed).generate_state(2)
     params = jax.jit(lambda s: model.init(jax.random.key(s)))(init_seed)
-    say(
-        gradient_line(
-            objective,
-            params,
-            jax.tree.map(lambda a: a[: recipe.batch_size], rows),
-            activation=recipe.activation,
-            loss=recipe.loss,
-            penalty=PENALTY,
-        )
-    )
+    first_batch = jax.tree.map(lambda a: a[: recipe.batch_size], rows)
+    say(gradient_line(objective, params, first_batch))
 
     outputs_of = make_outputs(model)
     watched = jax.tree.map(lambda a: a[:_WATCHED_ROWS], rows)

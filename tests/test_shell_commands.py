@@ -50,9 +50,7 @@ def test_moons_reach_100_percent_and_write_their_run(moons_run):
     assert lines[2] == (
         "training: hinge + 0.0001 l2, sgd at 1 falling to 0.1, 100 steps of all rows"
     )
-    assert lines[3].startswith(
-        "gradients: all 337 compared with the scalar engine on 100 of 100 rows; worst "
-    )
+    assert lines[3].startswith("gradients: all 337 proven on ")
     assert lines[4].startswith("training: accuracy 100.0 % on 100 rows ")
     assert lines[5].startswith("wrote model.safetensors, history.csv, loss.png, bou")
     assert len(lines) == 6
@@ -244,32 +242,44 @@ def nets(loss: str):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_gradient_line_gives_a_true_figure_for_every_loss(loss):
-    objective, params, batch = nets(loss)
-    line = gradient_line(
-        objective, params, batch, activation="tanh", loss=loss, penalty=0.01
+def test_the_gradient_line_is_a_proof_for_every_loss(loss):
+    line = gradient_line(*nets(loss))
+    found = re.fullmatch(
+        r"gradients: all \d+ proven on 12 of 12 rows: rules exact, rounding at most "
+        r"(\S+) ulp of (\S+) allowed",
+        line,
     )
-    figure = float(re.search(r"worst difference (\S+) of the largest$", line)[1])
-    # A float32 gradient of a dozen rows is right to some units of 6e-8.
-    assert 0 < figure < 1e-5
+    ulps, bound = (float(figure.replace(",", "")) for figure in found.groups())
+    assert 0 < ulps <= bound
+
+
+def test_the_gradient_line_shows_the_whole_report_of_a_wrong_rule():
+    objective, params, batch = nets("hinge")
+
+    @jax.custom_jvp
+    def cube(x):
+        return x**3
+
+    cube.defjvp(lambda x, t: (cube(*x), 2 * x[0] ** 2 * t[0]))
 
     def wrong(params, batch):
-        return objective(params, batch) + 0.02 * params[0].w[0, 0]
+        return objective(params, batch) + cube(params[0].w[0, 0])
 
-    line = gradient_line(
-        wrong, params, batch, activation="tanh", loss=loss, penalty=0.01
-    )
-    assert line.endswith("MORE THAN ROUNDING EXPLAINS")
+    text = gradient_line(wrong, params, batch)
+    assert text.startswith("gradient: rule (")
+    assert "culprit: custom_jvp `cube`" in text
 
 
 def test_the_gradient_line_takes_as_many_rows_as_fit(monkeypatch):
-    objective, params, batch = nets("hinge")
-    settings = {"activation": "tanh", "loss": "hinge", "penalty": 0.01}
-    monkeypatch.setattr(crosscheck, "_PARAMETERS_TIMES_ROWS", 100)
-    assert " on 5 of 12 rows" in gradient_line(objective, params, batch, **settings)
-    monkeypatch.setattr(crosscheck, "_PARAMETERS_TIMES_ROWS", 16)
-    line = gradient_line(objective, params, batch, **settings)
-    assert line.startswith("gradients: not compared with the scalar engine, as one row")
+    problem = nets("hinge")
+    whole = crosscheck._rows_that_fit(*problem)
+    assert whole[0] == 12
+    monkeypatch.setattr(crosscheck, "_SECONDS", 2 * whole[1])
+    rows, _ = crosscheck._rows_that_fit(*problem)
+    assert 1 < rows < 12
+    assert f" on {rows} of 12 rows" in gradient_line(*problem)
+    monkeypatch.setattr(crosscheck, "_SECONDS", whole[1] / 2)
+    assert gradient_line(*problem).startswith("gradients: not proven, as one row would")
 
 
 def test_pictures_of_hard_cases_can_be_drawn():
@@ -311,3 +321,29 @@ def test_head_may_close_the_pipe(moons_run, tmp_path):
     process.stderr.close()
     assert process.wait() == 0
     assert Path(table).exists()
+
+
+def test_doctor_tells_a_healthy_device_from_a_sick_one(capsys, monkeypatch):
+    from funcgrad import doctor
+
+    fine, sick = (
+        doctor.Finding("sums", "ok"),
+        doctor.Finding(
+            "products", "compiler", "3 of 4 numbers are wrong", "choose another version"
+        ),
+    )
+    monkeypatch.setattr(doctor, "examine", lambda: iter([fine, fine]))
+    assert cli.main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"jax: {jax.__version__}" in lines
+    assert lines[-1].startswith("all 2 checks passed")
+
+    monkeypatch.setattr(doctor, "examine", lambda: iter([fine, sick]))
+    assert cli.main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-4:] == [
+        "COMPILER  products",
+        "3 of 4 numbers are wrong",
+        "1 of 2 checks failed; what to do:",
+        "- choose another version",
+    ]
