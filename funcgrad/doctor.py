@@ -48,12 +48,13 @@ class Finding(NamedTuple):
 def describe_device() -> dict[str, str]:
     """Return what the checks run on, and with which versions."""
     device = jax.devices()[0]
+    config: Any = jax.config  # whose flags no type checker knows
     return {
         "device": f"{device.platform}: {device.device_kind}",
         "jax": jax.__version__,
         "jaxlib": jaxlib.__version__,
         "python": platform.python_version(),
-        "matmul precision": str(jax.config.jax_default_matmul_precision or "default"),
+        "matmul precision": str(config.jax_default_matmul_precision or "default"),
     }
 
 

@@ -359,7 +359,7 @@ def _compiler_options(platform: str) -> dict[str, str] | None:
 
 
 def _context() -> tuple[Any, ...]:
-    config = jax.config
+    config: Any = jax.config  # whose flags no type checker knows
     return (
         config.jax_enable_x64,
         config.jax_default_matmul_precision,

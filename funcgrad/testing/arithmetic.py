@@ -444,7 +444,7 @@ class Rounded(Exact):
         best = np.take_along_axis(candidates, picks[..., None], -1)
         close = each(_undecided, candidates, best).astype(bool)
         np.put_along_axis(close, picks[..., None], False, -1)
-        return self._doubtful(picks, close.any(-1))
+        return self._doubtful(picks, np.asarray(close.any(-1)))
 
     def select(self, which: Any, cases: list[np.ndarray]) -> np.ndarray:
         if not isinstance(which, Doubtful):
