@@ -60,7 +60,7 @@ def test_it_is_vmap_on_whole_numbers(name):
 
 
 def test_members_really_lie_last():
-    """Steps of a net in a scan have no array whose first axis is that of the members."""
+    """Steps in a scan have no array whose first axis is that of the members."""
 
     def step(w, x):
         return lax.scan(lambda w, _: (one_step(w, x), None), w, length=3)[0]
