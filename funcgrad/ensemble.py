@@ -19,6 +19,7 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
+from funcgrad.lanes import vmap_last
 from funcgrad.model import Objective, Params
 from funcgrad.training import (
     State,
@@ -29,10 +30,14 @@ from funcgrad.training import (
 )
 
 # Parameters times rows that a group of members may have on a CPU, and members at most.
-# Of the seed's net on 4 rows, 16 members took 192 ns for a net's step, 64 to 256 took
-# 100 to 115, and 1,024, which no longer fit the nearest cache, 146 (JAX 0.12.0).
+# 64 and 128 members take the same time, 46 ns for a step of the seed's net on 4 rows
+# (JAX 0.12.0, one core); 64 are few enough that XLA keeps to one core for each of its
+# loops, and leaves the other to the next group.
 _WORK_OF_A_GROUP = 32768
-_MOST_MEMBERS_OF_A_GROUP = 128
+_MOST_MEMBERS_OF_A_GROUP = 64
+
+# From so many members on, half a vector register, they lie along the last axis.
+_FEWEST_LANES = 8
 
 
 class Sweep(NamedTuple):
@@ -231,11 +236,29 @@ def _member(
 
 
 def _group(
-    run: _Run, own_data: bool, numbers: jax.Array, hyper: Any, key: jax.Array, data: Any
+    run: _Run,
+    own_data: bool,
+    in_lanes: bool,
+    numbers: jax.Array,
+    hyper: Any,
+    key: jax.Array,
+    data: Any,
 ) -> Sweep:
-    """Train all members of a group at once."""
-    axes = (0, 0, None, 0 if own_data else None)
-    return jax.vmap(lambda *own: _member(run, *own), axes)(numbers, hyper, key, data)
+    """Train all members of a group at once, side by side in vector lanes or not."""
+
+    def one(*own: Any) -> Sweep:
+        return _member(run, *own)
+
+    if not in_lanes:
+        axes = (0, 0, None, 0 if own_data else None)
+        return jax.vmap(one, axes)(numbers, hyper, key, data)
+
+    def moved(tree: Any, source: int, target: int) -> Any:
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, source, target), tree)
+
+    many = vmap_last(one, (True, True, False, own_data), len(numbers))
+    data = moved(data, 0, -1) if own_data else data
+    return moved(many(numbers, moved(hyper, 0, -1), key, data), -1, 0)
 
 
 def _run_members(
@@ -261,7 +284,7 @@ def _run_members(
     numbers = jnp.arange(members)
     arguments = (numbers, hyper, key, data)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
-        return _group(run, own_data, *arguments)
+        return _group(run, own_data, False, *arguments)
 
     devices = jax.local_devices()
     size = _group_size(run, members, rows, devices)
@@ -331,8 +354,9 @@ def _compile(
         jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
         for leaf in leaves
     ]
+    in_lanes = device.platform == "cpu" and leaves[0].shape[0] >= _FEWEST_LANES
     jitted = jax.jit(
-        lambda *arguments: _group(run, own_data, *arguments),
+        lambda *arguments: _group(run, own_data, in_lanes, *arguments),
         compiler_options=_compiler_options(device.platform),
     )
     return jitted.lower(*jax.tree.unflatten(tree, placed)).compile()

@@ -58,10 +58,12 @@ def rounded(tree):
     return jax.tree.map(np.float32, jax.device_get(tree))
 
 
-@pytest.fixture
-def small_groups(monkeypatch):
+@pytest.fixture(params=[1, 100], ids=["members last", "members first"])
+def small_groups(monkeypatch, request):
     """Make groups of three, so that seven members need three, the last one padded."""
     monkeypatch.setattr(ensemble, "_MOST_MEMBERS_OF_A_GROUP", 3)
+    monkeypatch.setattr(ensemble, "_FEWEST_LANES", request.param)
+    ensemble._compile.cache_clear()
 
 
 @pytest.mark.parametrize("batch_size", [None, 2])
