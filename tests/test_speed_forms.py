@@ -51,7 +51,7 @@ def problem():
 
 
 @pytest.mark.parametrize("batch_size", [None, 2])
-@pytest.mark.parametrize("steps", [0, 1, 4, 7])
+@pytest.mark.parametrize("steps", [0, 7])
 def test_unrolling_changes_nothing_for_any_number_of_steps(
     monkeypatch, steps, batch_size
 ):
