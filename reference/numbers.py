@@ -265,7 +265,7 @@ def _rounded(exact_arb: Any) -> float:
 
 
 def _more_precision() -> str:
-    return f"raise the precision, for example flint.ctx.prec = {2 * _flint().ctx.prec}"
+    return f"raise the precision, for example flint.ctx.prec = {2 * flint().ctx.prec}"
 
 
 def _ball(arb: Any) -> Ball:
@@ -277,27 +277,27 @@ def _ball(arb: Any) -> Ball:
 def _arb(x: Any) -> Any:
     if isinstance(x, Ball):
         return x.arb
-    flint = _flint()
     if isinstance(x, Fraction):
-        return flint.arb(flint.fmpq(x.numerator, x.denominator))
+        return flint().arb(flint().fmpq(x.numerator, x.denominator))
     if x is None:  # which flint takes for 0
         raise TypeError("a Ball holds a number, got None")
-    return flint.arb(x.item() if hasattr(x, "item") else x)
+    return flint().arb(x.item() if hasattr(x, "item") else x)
 
 
 def _is_arb(x: Any) -> bool:
-    flint = sys.modules.get("flint")
-    return flint is not None and isinstance(x, flint.arb)
+    module = sys.modules.get("flint")
+    return module is not None and isinstance(x, module.arb)
 
 
 @cache
-def _flint() -> ModuleType:
+def flint() -> ModuleType:
+    """Return python-flint at 128 bits or more, or say which extra installs it."""
     try:
-        import flint
+        import flint as module
     except ImportError as error:
         raise ImportError(
-            "Ball needs python-flint, which is not installed: "
+            "balls and the gradient proof need python-flint, which is not installed: "
             'pip install "funcgrad[testing]"'
         ) from error
-    flint.ctx.prec = max(flint.ctx.prec, 128)
-    return flint
+    module.ctx.prec = max(module.ctx.prec, 128)
+    return module

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from jax import lax
 
 from funcgrad.testing import check_gradients
 
-PROGRAMS_PER_EXAMPLE, EXAMPLES = 10, 50
+PROGRAMS_PER_EXAMPLE, EXAMPLES, PARTS = 10, 5, 10
 
 
 @jax.custom_vjp
@@ -78,7 +78,7 @@ CHEAP = ["tanh", "relu", "square", "broadcast", "where", "divide", "sqrt", "max"
 
 @st.composite
 def programs(draw):
-    """Return (names, shape, ends in a sum, seed): all that makes a program."""
+    """Return (names, shape, is a product, is a sum, number): what makes a program."""
     large = draw(st.integers(0, 29)) == 0
     shape = draw(st.sampled_from(LARGE if large else SHAPES))
     pool = CHEAP if large else list(SAME_SHAPE)
@@ -96,15 +96,19 @@ def programs(draw):
 
 
 def build(program, dtype):
-    names, shape, product, scalar, seed = program
-    draw = np.random.RandomState(seed)
-    # Distinct in every type: at ties JAX's derivative of max(sort(x)) is truly wrong.
+    names, shape, product, scalar, number = program
+    draw = np.random.RandomState(number)
+    # Distinct in every type.
     size = int(np.prod(shape))
     places = draw.permutation(size) + 0.75 - size / 2
     x = jnp.asarray(places.reshape(shape) * (4 / max(size, 16)), dtype)
     w = jnp.asarray(draw.standard_normal((shape[-1], 3)), dtype)
 
     def f(x, w):
+        # Sines of different floats satisfy no equation by chance, so that no later
+        # comparison is exactly tied but between equals. At ties JAX is truly wrong:
+        # see test_a_tie_of_three_in_a_sort.
+        x = jnp.sin(x)
         for name in names:
             x = SAME_SHAPE[name](x)
         if product:
@@ -117,28 +121,36 @@ def build(program, dtype):
 TYPES = ["float32", "float64", "bfloat16", "float16"]
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("dtype", TYPES)
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.generate],  # shrinking ten programs at once takes minutes
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-@given(
-    st.lists(programs(), min_size=PROGRAMS_PER_EXAMPLE, max_size=PROGRAMS_PER_EXAMPLE)
-)
-def test_no_false_alarm(dtype, batch):
-    with jax.enable_x64(dtype == "float64"):
+def test_no_false_alarm(dtype, part):
+    # Seeded apart: otherwise hypothesis would draw the same programs for every part.
+    @seed(PARTS * TYPES.index(dtype) + part)
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        phases=[Phase.generate],  # shrinking ten programs at once takes minutes
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(
+        st.lists(
+            programs(), min_size=PROGRAMS_PER_EXAMPLE, max_size=PROGRAMS_PER_EXAMPLE
+        )
+    )
+    def check(batch):
         built = [build(program, dtype) for program in batch]
 
         def all_of_them(arguments):
             return [f(x, w) for (f, _, _), (x, w) in zip(built, arguments, strict=True)]
 
         report = check_gradients(all_of_them, [(x, w) for _, x, w in built])
-    assert report.ok, f"{dtype} {batch}\n{report}"
+        assert report.ok, f"{dtype} {batch}\n{report}"
+
+    with jax.enable_x64(dtype == "float64"):
+        check()
+    jax.clear_caches()  # executables that nothing needs any more
 
 
 def test_at_least_two_thousand():
-    assert PROGRAMS_PER_EXAMPLE * EXAMPLES * len(TYPES) >= 2000
+    assert PROGRAMS_PER_EXAMPLE * EXAMPLES * PARTS * len(TYPES) >= 2000

@@ -278,6 +278,23 @@ def test_too_large_a_program_is_refused_with_an_estimate():
         check_gradients(lambda w: jnp.tanh(w @ w).sum(), w)
 
 
+def test_a_tie_of_three_in_a_sort():
+    """JAX is wrong where three are tied: the report says kink.
+
+    At x0 x2 = x1^2 the sorted products are (p, p, q) on one side and (q, p, p) on the
+    other, where p = x0 x2 and q = x1^2: the one in the middle is always p. JAX's stable
+    sort leaves q there, and takes its slope.
+    """
+    x = jnp.array([-0.0625, 0.1875, -0.5625])
+
+    def middle(x):
+        return jnp.sort(x[::-1] * x)[1]
+
+    assert jax.grad(middle)(x).tolist() == [0, 0.375, 0]  # q's slope, not p's
+    assert check_gradients(middle, x).verdict == "kink"
+    assert check_gradients(lambda x: jnp.sort(x[::-1] * x).sum(), x).ok
+
+
 def test_missing_flint_names_the_extra(monkeypatch):
     import sys
 

@@ -149,11 +149,11 @@ def test_more_precision_decides(precision):
 
 def test_precision_is_only_ever_raised(precision):
     precision.prec = 300
-    numbers._flint.cache_clear()
+    numbers.flint.cache_clear()
     Ball(1)
     assert precision.prec == 300
     precision.prec = 53
-    numbers._flint.cache_clear()
+    numbers.flint.cache_clear()
     Ball(1)
     assert precision.prec == 128
 
@@ -234,10 +234,10 @@ def test_rounding_that_is_not_decided():
 
 @pytest.fixture
 def without_flint(monkeypatch):
-    numbers._flint.cache_clear()
+    numbers.flint.cache_clear()
     monkeypatch.setitem(sys.modules, "flint", None)  # as if it were not installed
     yield
-    numbers._flint.cache_clear()
+    numbers.flint.cache_clear()
 
 
 def test_a_missing_extra_says_which(without_flint):

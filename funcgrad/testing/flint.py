@@ -1,24 +1,13 @@
-"""python-flint, imported when first needed, and its working precision."""
+"""python-flint and its working precision, for the whole proof."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from types import ModuleType
 
+from reference.numbers import flint
 
-@cache
-def flint() -> ModuleType:
-    """Return the module `flint`, or say which extra installs it."""
-    try:
-        import flint as module
-    except ImportError as error:
-        raise ImportError(
-            "the gradient proof needs python-flint for its exact numbers, and it is "
-            'not installed: pip install "funcgrad[testing]"'
-        ) from error
-    return module
+__all__ = ["flint", "precision"]
 
 
 @contextmanager
