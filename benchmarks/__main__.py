@@ -120,7 +120,7 @@ def cases(quick: bool, programs: dict[str, str]) -> Iterator[Case]:
     })  # fmt: skip
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     for members in (64,) if quick else (64, 1024, 8192):
-        steps = 20 if quick else 2**21 // members
+        steps = 20 if quick else 2**22 // members
         small = {"members": members, "steps": max(steps // 20, 2)}
         c_runs: dict[str, tuple[str, dict[str, Any]]] = {}
         for name, program in programs.items():

@@ -143,15 +143,16 @@ def test_groups_run_on_several_threads(monkeypatch, small_groups):
     model, objective, data = integer_problem()
     monkeypatch.setattr(ensemble, "_cores", lambda: 2)
     together, threads = threading.Barrier(2, timeout=30), set()
-    device_put = jax.device_put
+    device_get = jax.device_get
 
-    def meet(*arguments):
-        if len(threads) < 2:
-            threads.add(threading.current_thread())
+    def meet(tree):
+        here = threading.current_thread()
+        if here is not threading.main_thread() and here not in threads:
+            threads.add(here)
             together.wait()  # breaks unless two groups are under way
-        return device_put(*arguments)
+        return device_get(tree)
 
-    monkeypatch.setattr(ensemble.jax, "device_put", meet)
+    monkeypatch.setattr(ensemble.jax, "device_get", meet)
     hyper = {"learning_rate": np.full(6, 0.5)}
     fg.train_many(objective, optax.sgd, model.init, hyper, data, steps=1, key=KEY)
     assert len(threads) == 2
