@@ -233,6 +233,119 @@ def test_convolution_without_the_flip():
     assert_rule(check_gradients(wrong, image, kernel, argnums=(0, 1)))
 
 
+# Every primitive with every mutation --------------------------------------------------
+
+NAMES = [
+    (family, name) for family, make in FAMILIES.items() for name in make(jnp.float32)
+]
+
+
+def swapped(grads):
+    """Return the first two gradients swapped, if their shapes allow it."""
+    if len(grads) > 1 and grads[0].shape == grads[1].shape:
+        return [grads[1], grads[0], *grads[2:]]
+    return grads
+
+
+def transposed(g):
+    square = g.ndim > 1 and g.shape[-1] == g.shape[-2]
+    return jnp.swapaxes(g, -1, -2) if square else g
+
+
+def dropped(g):
+    """Return g with 0 for all but its first number, or for the only one."""
+    return jnp.where(jnp.arange(g.size) < min(1, g.size - 1), g.ravel(), 0).reshape(
+        g.shape
+    )
+
+
+MATRIX = {
+    "sign": lambda grads: [-g for g in grads],
+    "factor 2": lambda grads: [2 * g for g in grads],
+    "factor 1 + 2^-50": lambda grads: [TINY * g for g in grads],
+    "dropped terms": lambda grads: [dropped(g) for g in grads],
+    "off by one index": lambda grads: [
+        jnp.roll(g.ravel(), 1).reshape(g.shape) for g in grads
+    ],
+    "transposed": lambda grads: [transposed(g) for g in grads],
+    "swapped arguments": lambda grads: swapped(grads),
+}
+
+
+def mutated(case, mutation):
+    """Return the case's function with a wrong derivative, its floats, and cotangents.
+
+    The gradient is JAX's own, changed by the mutation on its way out. None stands for a
+    mutation that changes nothing with these cotangents, which are 1, 2, 3, ...
+    """
+    which = [case.argnums] if isinstance(case.argnums, int) else list(case.argnums)
+
+    def f(*floats):
+        args = list(case.args)
+        for i, x in zip(which, floats, strict=True):
+            args[i] = x
+        return case.f(*args)
+
+    floats = [case.args[i] for i in which]
+    right = jax.vjp(f, *floats)
+    weights = jax.tree.map(
+        lambda y: jnp.arange(1, y.size + 1, dtype=y.dtype).reshape(y.shape), right[0]
+    )
+    right = right[1](weights)
+    wrong = MATRIX[mutation](right)
+    if all(np.array_equal(r, w) for r, w in zip(right, wrong, strict=True)):
+        return None
+
+    @jax.custom_vjp
+    def mutant(*floats):
+        return f(*floats)
+
+    mutant.defvjp(
+        lambda *floats: (f(*floats), floats),
+        lambda floats, g: tuple(MATRIX[mutation](jax.vjp(f, *floats)[1](g))),
+    )
+    return mutant, floats, weights
+
+
+@pytest.mark.parametrize(("family", "name"), NAMES, ids=[n for _, n in NAMES])
+def test_every_mutant_of_every_primitive_is_caught(family, name, record_property):
+    """All mutants of a case are outputs of one function, so one compilation serves."""
+    with jax.enable_x64(True):
+        case = FAMILIES[family](jnp.dtype("float64"))[name]
+        found = {mutation: mutated(case, mutation) for mutation in MATRIX}
+        mutants = {k: m for k, m in found.items() if m is not None}
+        # A step function's gradient is 0, and no factor or index changes that.
+        if not mutants:
+            assert not any(np.any(g) for g in gradients(case))
+            return
+
+        def all_of_them(arguments):
+            return [mutants[k][0](*arguments[k]) for k in mutants]
+
+        # In the order of the keys, which is that of the arguments' leaves.
+        mutants = dict(sorted(mutants.items()))
+        report = check_gradients(
+            all_of_them,
+            {k: floats for k, (_, floats, _) in mutants.items()},
+            cotangents=[weights for _, _, weights in mutants.values()],
+        )
+    assert report.verdict == "rule"
+    assert "custom_vjp `mutant`" in report.culprit
+    for mutation in mutants:
+        own = [
+            leaf for leaf in report.leaves if leaf.path.startswith(f"['{mutation}']")
+        ]
+        assert "rule" in [leaf.verdict for leaf in own], f"{mutation}\n{report}"
+    record_property("mutants of one primitive caught, at most", len(mutants))
+
+
+def gradients(case):
+    def total(*args):
+        return sum(y.sum() for y in jax.tree.leaves(case.f(*args)))
+
+    return jax.tree.leaves(jax.grad(total, case.argnums)(*case.args))
+
+
 def draw(*shape, seed=0):
     return jax.random.normal(jax.random.key(seed), shape)
 
