@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from funcgrad.testing import check_gradients
+from funcgrad.testing.gradients import integer_weights
 
 PROGRAMS_PER_EXAMPLE, EXAMPLES, PARTS = 10, 5, 10
 
@@ -121,6 +122,49 @@ def build(program, dtype):
 TYPES = ["float32", "float64", "bfloat16", "float16"]
 
 
+def is_miscompiled(f, args):
+    """Tell whether jit changes the gradient more than by rounding.
+
+    Against the same gradient run op by op, it must be off by more than half of the
+    digits of the type, which no bound that is merely too narrow is about.
+    """
+
+    def gradient(args):
+        out, pull = jax.vjp(f, args)
+        weights = integer_weights(jax.eval_shape(f, args))
+        return pull(
+            [jnp.asarray(g, y.dtype) for g, y in zip(weights, out, strict=True)]
+        )
+
+    pairs = zip(
+        jax.tree.leaves(jax.jit(gradient)(args)),
+        jax.tree.leaves(gradient(args)),
+        strict=True,
+    )
+    return any(
+        abs(a - b).max() > jnp.finfo(a.dtype).eps ** 0.5 * abs(b).max()
+        for a, b in pairs
+    )
+
+
+def test_jax_0_9_2_compiles_a_gradient_wrong():
+    """The proof caught this one among the random programs; op by op it is right."""
+    if jax.__version__ != "0.9.2":
+        pytest.skip("JAX 0.9.2 alone is known to compile this gradient wrong")
+    names = ("sin", "broadcast", "maximum")
+    with jax.enable_x64(True):
+        f, x, w = build((names, (5, 5), True, True, 745), "float64")
+        report = check_gradients(f, x, w)
+        assert report.verdict == "compiler"
+        assert "only when compiled together" in report.culprit
+        assert is_miscompiled(lambda args: [f(*args)], (x, w))
+
+        def right(x):
+            return jnp.sin(x).sum()
+
+        assert not is_miscompiled(lambda args: [right(*args)], (x,))
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("dtype", TYPES)
 def test_no_false_alarm(dtype, part):
@@ -145,7 +189,11 @@ def test_no_false_alarm(dtype, part):
             return [f(x, w) for (f, _, _), (x, w) in zip(built, arguments, strict=True)]
 
         report = check_gradients(all_of_them, [(x, w) for _, x, w in built])
-        assert report.ok, f"{dtype} {batch}\n{report}"
+        if report.verdict == "compiler" and jax.__version__ == "0.9.2":
+            # A true alarm: see test_jax_0_9_2_compiles_a_gradient_wrong.
+            assert is_miscompiled(all_of_them, [(x, w) for _, x, w in built])
+        else:
+            assert report.ok, f"{dtype} {batch}\n{report}"
 
     with jax.enable_x64(dtype == "float64"):
         check()
