@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.contenders import SEED_SIZES
+
 HERE = Path(__file__).parent
 ITEMS = ("seed", "many", "moons", "wide", "growth")
 # All are the program a C compiler makes of the same source; the fastest is the limit.
@@ -161,26 +163,41 @@ def cases(quick: bool, programs: dict[str, str]) -> Iterator[Case]:
         })  # fmt: skip
 
 
-def growth_cases(quick: bool) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Yield (what grows, multiply-adds of a step, arguments)."""
-    last = 2 if quick else 99
-    grown = {
-        "width": [((n, n, n), 32, 1) for n in (4, 16, 64, 256, 1024, 2048)],
-        "depth": [((16,) * (n + 1), 32, 1) for n in (2, 8, 32, 128)],
-        "batch": [((16, 64, 64, 1), n, 1) for n in (2, 16, 128, 1024, 8192, 65536)],
-        "members": [((3, 4, 4, 1), 4, n) for n in (16, 128, 1024, 8192, 65536)],
+def growth_cases(quick: bool) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    """Yield (what grows, how far, multiply-adds of a step, arguments)."""
+    small, seed = (16, 64, 64, 1), SEED_SIZES
+    curves = {
+        "width, 32 rows": [
+            (f"{n} neurons", (n, n, n), 32, 1) for n in (4, 16, 64, 256, 1024, 2048)
+        ],
+        "depth of 16s, 32 rows": [
+            (f"{n} layers", (16,) * (n + 1), 32, 1) for n in (2, 8, 32, 128)
+        ],
+        "depth of 256s, 32 rows": [
+            (f"{n} layers", (256,) * (n + 1), 32, 1) for n in (2, 8, 32, 128)
+        ],
+        "batch of 16-64-64-1": [
+            (f"{n:,} rows", small, n, 1) for n in (2, 16, 128, 1024, 8192, 65536)
+        ],
+        "members of 3-4-4-1, 4 rows": [
+            (f"{n:,} nets", seed, 4, n) for n in (16, 128, 1024, 8192, 65536)
+        ],
+        "members of 16-64-64-1, 32 rows": [
+            (f"{n:,} nets", small, 32, n) for n in (4, 32, 256, 2048)
+        ],
     }
-    for what, points in grown.items():
-        for sizes, batch, members in points[:last]:
+    for what, points in curves.items():
+        for how_far, sizes, batch, members in points[: 2 if quick else None]:
             pairs = list(itertools.pairwise(sizes))
             # Forward, and backward to the weights and, but for the first, the inputs.
             work = 3 * sum(a * b for a, b in pairs) - pairs[0][0] * pairs[0][1]
             work *= batch * members
-            steps = 2 if quick else max(2, int(2e9 / (work * 8 + 3000)))
-            if members > 1:
-                steps = min(steps, 2000)
+            # Long enough, for members above all, that setting up hardly counts.
+            most, seconds = (200_000, 0.1) if members == 1 else (20_000, 1)
+            steps = max(8, min(most, int(seconds * 1e10 / (4 * work + 1500))))
+            steps = 2 if quick else steps
             arguments = {"sizes": sizes, "batch": batch, "members": members}
-            yield what, work, {**arguments, "steps": min(steps, 200_000)}
+            yield what, how_far, work, {**arguments, "steps": steps}
 
 
 def interpreters(given: list[str]) -> dict[str, str]:
@@ -257,23 +274,34 @@ def with_share_of_peak(rows: list[Row]) -> list[Row]:
 
 
 def run_growth(quick: bool, rounds: int) -> list[Row]:
-    rows = []
-    for what, work, arguments in growth_cases(quick):
-        worker = Worker(sys.executable, "growth", arguments)
-        answers = [worker.turn() for _ in range(min(rounds, 5))]
-        worker.end()
-        seconds = [a["seconds_per_unit"] for a in answers if "absent" not in a]
-        median = statistics.median(seconds) if seconds else float("nan")
-        note = f"{work} multiply-adds, {1e-9 * work / median:.3g} G/s"
-        case = f"{what} {arguments['sizes']} x {arguments['batch']}"
-        rows.append(
-            Row(
-                "growth", case, f"{arguments['members']} members", median,
-                min(seconds, default=float("nan")), "step", float("nan"),
-                len(seconds), note,
+    """Measure growth; a ratio is to the best time per multiply-add of its own curve.
+
+    Only steps of a million multiply-adds and more count as the best.
+    """
+    peak = measure("growth", "limit", "peak: JAX matmul", "operation",
+                   ("peak_jax", {"size": 256 if quick else 2048}), rounds)  # fmt: skip
+    rows = [peak._replace(note=f"{0.5e-9 / peak.median:.3g} G multiply-adds/s")]
+    show(rows)
+    every_case = growth_cases(quick)
+    for what, curve in itertools.groupby(every_case, key=lambda case: case[0]):
+        measured = []
+        for _, how_far, work, arguments in curve:
+            row = measure(
+                "growth", what, how_far, "step", ("growth", arguments), rounds
             )
-        )  # fmt: skip
-        show(rows[-1:])
+            measured.append((work, row))
+        paces = [row.median / work for work, row in measured]
+        large = [p for p, (work, _) in zip(paces, measured, strict=True) if work >= 1e6]
+        best = min(large or paces)
+        grown = [
+            row._replace(
+                ratio=pace / best,
+                note=f"{work} multiply-adds, {1e-9 / pace:.3g} G/s {row.note}",
+            )
+            for pace, (work, row) in zip(paces, measured, strict=True)
+        ]
+        show(grown)
+        rows += grown
     for how in ("train", "fit"):
         for steps in (10, 100) if quick else (10, 10**3, 10**5, 10**6, 10**7):
             worker = Worker(sys.executable, "compiling", {"steps": steps, "how": how})
@@ -282,13 +310,32 @@ def run_growth(quick: bool, rounds: int) -> list[Row]:
             note = f"peak memory {answer['peak_mb']:.0f} MB"
             rows.append(
                 Row(
-                    "growth", f"{steps} steps", f"{how}, compiling",
+                    "growth", f"{steps:,} steps", f"{how}, compiling",
                     answer["compile_s"], answer["compile_s"], "compile", float("nan"),
                     1, note,
                 )
             )  # fmt: skip
             show(rows[-1:])
     return rows
+
+
+def measure(
+    item: str, case: str, contender: str, unit: str,
+    work: tuple[str, dict[str, Any]], rounds: int,
+) -> Row:  # fmt: skip
+    """Let one contender have all its turns; what fails is named in the note."""
+    worker = Worker(sys.executable, *work)
+    answers = [worker.hello]
+    if "absent" not in worker.hello:
+        answers = [worker.turn() for _ in range(rounds)]
+    worker.end()
+    seconds = [a["seconds_per_unit"] for a in answers if "absent" not in a]
+    median = statistics.median(seconds) if seconds else float("nan")
+    failed = next((a["absent"] for a in answers if "absent" in a), "")
+    return Row(
+        item, case, contender, median, min(seconds, default=float("nan")), unit,
+        float("nan"), len(seconds), failed,
+    )  # fmt: skip
 
 
 def readable(seconds: float) -> str:
@@ -359,7 +406,7 @@ def draw(path: Path, rows: list[Row], title: str) -> None:
 
     good = [row for row in rows if row.median == row.median]
     cases = dict.fromkeys((r.item, r.case) for r in good if r.item != "growth")
-    grown = [row for row in good if "multiply-adds" in row.note]
+    grown = [row for row in good if row.item == "growth" and row.unit == "step"]
     panels = len(cases) + bool(grown)
     columns = min(3, max(panels, 1))
     lines = -(-panels // columns)
@@ -383,16 +430,15 @@ def draw(path: Path, rows: list[Row], title: str) -> None:
         axis.set_xlabel(f"seconds per {own[0].unit}", fontsize=7)
     if grown:
         axis = flat[len(cases)]
-        for what in dict.fromkeys(row.case.split()[0] for row in grown):
-            own = [row for row in grown if row.case.split()[0] == what]
+        for what in dict.fromkeys(row.case for row in grown):
+            own = [row for row in grown if row.case == what]
             work = [int(row.note.split()[0]) for row in own]
             axis.loglog(work, [row.median for row in own], "o-", label=what, ms=3)
-        peaks = [row.median for row in good if row.contender.startswith("peak")]
-        if peaks:
-            ends = [int(row.note.split()[0]) for row in grown]
-            ends = [min(ends), max(ends)]
-            limit = [2 * min(peaks) * work for work in ends]
-            axis.loglog(ends, limit, "k--", lw=1, label="matmul peak")
+        peak = min(row.median for row in good if row.unit == "operation")
+        ends = [int(row.note.split()[0]) for row in grown]
+        ends = [min(ends), max(ends)]
+        limit = [2 * peak * work for work in ends]
+        axis.loglog(ends, limit, "k--", lw=1, label="the limit: matmul peak")
         axis.legend(fontsize=7)
         axis.tick_params(labelsize=7)
         axis.set_title("growth", fontsize=9)

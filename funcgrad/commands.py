@@ -41,6 +41,23 @@ app = typer.Typer(
 )
 
 
+# Options that train and sweep share.
+What = Annotated[
+    str, typer.Argument(metavar="WHAT", help="moons, xor, spirals, or a CSV file.")
+]
+Target = Annotated[
+    str | None, typer.Option(help="The column of the CSV file to predict.")
+]
+Hidden = Annotated[
+    str | None, typer.Option(help="Neurons in each hidden layer, such as 16,16.")
+]
+Activation = Annotated[
+    str | None, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")
+]
+Optimizer = Annotated[str | None, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}.")]
+BatchSize = Annotated[int | None, typer.Option(help="Rows in each step's batch.")]
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"funcgrad {__version__}")
@@ -64,29 +81,17 @@ def _options(
 
 @app.command()
 def train(
-    what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="moons, xor, spirals, or a CSV file.")
-    ],
-    target: Annotated[
-        str | None, typer.Option(help="The column of the CSV file to predict.")
-    ] = None,
-    hidden: Annotated[
-        str | None, typer.Option(help="Neurons in each hidden layer, such as 16,16.")
-    ] = None,
-    activation: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")
-    ] = None,
-    optimizer: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}.")
-    ] = None,
+    what: What,
+    target: Target = None,
+    hidden: Hidden = None,
+    activation: Activation = None,
+    optimizer: Optimizer = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(help="At the first step; it falls to a tenth by the last."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates to do.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Rows in each step's batch.")
-    ] = None,
+    batch_size: BatchSize = None,
     seed: Annotated[
         int, typer.Option(help="Draws points, held-out rows, weights and batches.")
     ] = SEED,
@@ -111,30 +116,21 @@ def train(
     )
     folder = Path("runs", task.name) if out is None else out
     run.check_folder(folder)
-    for line in _plan(task, recipe):
+    rate = recipe.learning_rate
+    for line in _plan(task, recipe, f"at {rate:g} falling to {rate / 10:g}"):
         _say(line)
     plots.start_early()
     with _progress_line(recipe.steps) as progress:
         trained = run.train_task(task, recipe, seed, say=_say, progress=progress)
     files = run.write_run(folder, trained)
-    training = ~task.held_out
-    parts = {"training": training, "held out": task.held_out}
-    for name, rows in parts.items():
-        if rows.any():
-            result = run.summary(task.target, trained.outputs[rows], task.y[rows])
-            _say(f"{name}: {result}")
-    seconds = time.perf_counter() - start
-    _say(f"wrote {', '.join(files)} to {folder} after {seconds:.1f} s in all")
+    _report(task, trained.outputs, "held out")
+    _say_written(files, folder, start)
 
 
 @app.command()
 def sweep(
-    what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="moons, xor, spirals, or a CSV file.")
-    ],
-    target: Annotated[
-        str | None, typer.Option(help="The column of the CSV file to predict.")
-    ] = None,
+    what: What,
+    target: Target = None,
     members: Annotated[int, typer.Option(help="Nets to train.")] = 1000,
     learning_rate: Annotated[
         str, typer.Option(help="LOW..HIGH, drawn evenly in the logarithm.")
@@ -148,19 +144,11 @@ def sweep(
     init_scale: Annotated[
         str | None, typer.Option(help="LOW..HIGH, a factor on the first weights.")
     ] = None,
-    hidden: Annotated[
-        str | None, typer.Option(help="Neurons in each hidden layer, such as 16,16.")
-    ] = None,
-    activation: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")
-    ] = None,
-    optimizer: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}.")
-    ] = None,
+    hidden: Hidden = None,
+    activation: Activation = None,
+    optimizer: Optimizer = None,
     steps: Annotated[int | None, typer.Option(help="Updates of each net.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Rows in each step's batch.")
-    ] = None,
+    batch_size: BatchSize = None,
     seed: Annotated[
         int, typer.Option(help="Draws hyper-parameters, rows, weights and batches.")
     ] = SEED,
@@ -189,14 +177,8 @@ def sweep(
     recipe = _recipe(task, hidden, activation, optimizer, None, steps, batch_size)
     folder = Path("runs", f"{task.name}-sweep") if out is None else out
     run.check_folder(folder)
-    *about, training = _plan(task, recipe)
-    for line in about:
+    for line in _plan(task, recipe, "falling to a tenth"):
         _say(line)
-    _say(
-        training.replace(
-            f" at {recipe.learning_rate:g} falling to ", " falling to "
-        ).replace(f"{recipe.learning_rate / 10:g},", "a tenth,")
-    )
     drawn = [f"{n.replace('_', ' ')} {r.low:g}..{r.high:g}" for n, r in ranges.items()]
     _say(f"sweep: {members:,} nets, {', '.join(drawn)}")
     with _members_line(members) as progress:
@@ -209,14 +191,8 @@ def sweep(
     diverged = int(np.sum(~np.isfinite(searched.scores)))
     if diverged:
         _say(f"{diverged:,} of {members:,} nets diverged")
-    trained = searched.best
-    for name, rows in {"training": ~task.held_out, "held out": task.held_out}.items():
-        if rows.any():
-            result = run.summary(task.target, trained.outputs[rows], task.y[rows])
-            chosen = ", the rows that chose the net" if name == "held out" else ""
-            _say(f"{name}{chosen}: {result}")
-    seconds = time.perf_counter() - start
-    _say(f"wrote {', '.join(files)} to {folder} after {seconds:.1f} s in all")
+    _report(task, searched.best.outputs, "held out, the rows that chose the net")
+    _say_written(files, folder, start)
 
 
 @app.command()
@@ -318,6 +294,19 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+def _report(task: Task, outputs: np.ndarray, held_out: str) -> None:
+    """Say how good the net is on the rows of training, and on those `held_out`."""
+    for name, rows in {"training": ~task.held_out, held_out: task.held_out}.items():
+        if rows.any():
+            result = run.summary(task.target, outputs[rows], task.y[rows])
+            _say(f"{name}: {result}")
+
+
+def _say_written(files: Iterable[str], folder: Path, start: float) -> None:
+    seconds = time.perf_counter() - start
+    _say(f"wrote {', '.join(files)} to {folder} after {seconds:.1f} s in all")
+
+
 def _series(name: str, values: Any) -> Any:
     import polars as pl
 
@@ -403,7 +392,7 @@ def _check_seed(seed: int) -> None:
         raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {seed}")
 
 
-def _plan(task: Task, recipe: Recipe) -> Iterator[str]:
+def _plan(task: Task, recipe: Recipe, rate: str) -> Iterator[str]:
     predictor = run.make_predictor(task, recipe)
     sizes = predictor.sizes
     count = sum((n + 1) * m for n, m in pairwise(sizes))
@@ -420,8 +409,7 @@ def _plan(task: Task, recipe: Recipe) -> Iterator[str]:
     rows = "all rows" if recipe.batch_size is None else f"{recipe.batch_size} rows"
     yield (
         f"training: {recipe.loss.replace('_', ' ')} + {PENALTY:g} l2, "
-        f"{recipe.optimizer} at {recipe.learning_rate:g} falling to "
-        f"{recipe.learning_rate / 10:g}, {recipe.steps:,} steps of {rows}"
+        f"{recipe.optimizer} {rate}, {recipe.steps:,} steps of {rows}"
     )
 
 

@@ -180,7 +180,7 @@ class Progress(NamedTuple):
     done, steps: updates done in this run, and updates asked for.
     loss: the last one.
     state: the state now.
-    steps_per_second: over the run so far, compilation left out.
+    steps_per_second: over the run so far, compiling left out.
     seconds_left: an estimate at that speed.
     """
 
@@ -257,6 +257,7 @@ def fit(
     now = previous = (state, order)
     n, previous_n, done, stop = 1, 0, 0, None
     losses: list[np.ndarray] = []
+    run(now, 0)  # compiles, so that the clock sees steps alone
     clock = _Clock()
     while done < steps and stop is None:
         n = min(n, steps - done, _CHUNK)
@@ -388,20 +389,14 @@ class _Clock:
     """Chooses chunks that take about a tenth of a second, and measures the speed."""
 
     def __init__(self) -> None:
-        self.last = time.perf_counter()
-        self.compiled: tuple[float, int] | None = None
+        self.start = self.last = time.perf_counter()
         self.steps_per_second = 0.0
 
     def look(self, n: int, done: int) -> int:
         """Note that `n` steps ended now, `done` in all; return how many to do next."""
         now = time.perf_counter()
         seconds, self.last = now - self.last, now
-        if self.compiled is None:
-            self.compiled = (now, done)
-            self.steps_per_second = n / seconds
-        else:
-            at, done_then = self.compiled
-            self.steps_per_second = (done - done_then) / (now - at)
+        self.steps_per_second = done / (now - self.start)
         return max(1, min(8 * n, int(n * _SECONDS_BETWEEN_LOOKS / seconds)))
 
 
@@ -418,17 +413,21 @@ def _check_steps(steps: int) -> None:
         raise ValueError(f"steps must be a whole number of at least 0, got {steps}")
 
 
-def _count_rows(data: Any) -> int:
-    """Return the number of rows that all leaves share, or say which leaf differs."""
-    leaves = jax.tree_util.tree_leaves_with_path(data)
+def _count(what: str, name: str, tree: Any) -> int:
+    """Return how many `what` all leaves share, or say which leaf differs."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
     shapes = {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
     counts = {shape[0] if shape else 0 for shape in shapes.values()}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(
-            f"data needs arrays with the same number of rows, at least one, along "
+            f"{name} needs arrays with the same number of {what}, at least one, along "
             f"their first axis, got shapes {shapes}"
         )
     return counts.pop()
+
+
+def _count_rows(data: Any) -> int:
+    return _count("rows", "data", data)
 
 
 def _shuffle(

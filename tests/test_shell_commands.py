@@ -96,9 +96,10 @@ def test_the_history_is_the_notebooks_schedule_again(moons_run):
         found.append(float(loss))
         rate = 1.0 - 0.9 * k / 100
         params = jax.tree.map(lambda p, g, rate=rate: p - rate * g, params, grads)
-    # relu's kinks make the run chaotic: rounding of 1e-7 grows, so that only the first
-    # steps are comparable number by number. They fix schedule, start and penalty.
-    assert np.allclose(losses[:10], found[:10], rtol=1e-4)
+    # Two compiled programs may round a step otherwise by an ulp, ten steps by ten (one
+    # was seen). Later relu's kinks let rounding grow without a bound, but these fix
+    # schedule, start and penalty.
+    assert np.allclose(losses[:10], found[:10], rtol=10 * np.finfo("f").eps, atol=0)
     assert max(losses[-1], found[-1]) < 0.1 < losses[0]
 
 
@@ -116,8 +117,10 @@ def test_predict_on_drawn_points_gives_the_score(moons_run, capsys):
     scores = np.array([float(row["score"]) for row in rows])
     predictor, params = load_predictor(model)
     expected = net(predictor).apply(params, x.astype(np.float32))[:, 0]
-    # The same float32 sums, perhaps in another order; scores here are below 32.
-    assert np.allclose(scores, expected, rtol=0, atol=1e-4)
+    # The same float32 sums, perhaps in another order: 2 + 16 + 16 terms, biases and
+    # relus are fewer than 40 roundings, each of half an ulp of numbers of this size.
+    rounding = 40 * np.finfo("f").eps / 2 * np.abs(expected).max()
+    assert np.allclose(scores, expected, rtol=0, atol=rounding)
     assert [row["prediction"] for row in rows] == [str(int(s > 0)) for s in scores]
     assert cli.main(["evaluate", str(model), str(table)]) == 0
     assert capsys.readouterr().out.startswith("accuracy 100.0 % on 100 rows")
@@ -246,11 +249,10 @@ def test_the_gradient_line_is_a_proof_for_every_loss(loss):
     line = gradient_line(*nets(loss))
     found = re.fullmatch(
         r"gradients: all \d+ proven on 12 of 12 rows: rules exact, rounding at most "
-        r"(\S+) ulp of (\S+) allowed",
+        r"(\S+)% of its bound",
         line,
     )
-    ulps, bound = (float(figure.replace(",", "")) for figure in found.groups())
-    assert 0 < ulps <= bound
+    assert 0 < float(found[1]) <= 100
 
 
 def test_the_gradient_line_shows_the_whole_report_of_a_wrong_rule():
