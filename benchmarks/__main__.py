@@ -273,26 +273,30 @@ def with_share_of_peak(rows: list[Row]) -> list[Row]:
     return noted
 
 
-def run_growth(quick: bool, rounds: int) -> list[Row]:
-    """Measure growth; a ratio is to the best time per multiply-add of its own curve.
+def run_growth(quick: bool, rounds: int, versions: dict[str, str]) -> list[Row]:
+    """Measure time against work, and what the machine's matmul could do at most.
 
-    Only steps of a million multiply-adds and more count as the best.
+    A ratio is to the best time per multiply-add of the same curve, from a million of
+    them on.
     """
-    peak = measure("growth", "limit", "peak: JAX matmul", "operation",
-                   ("peak_jax", {"size": 256 if quick else 2048}), rounds)  # fmt: skip
-    rows = [peak._replace(note=f"{0.5e-9 / peak.median:.3g} G multiply-adds/s")]
+
+    def alone(name: str, contender: str, unit: str, *work: Any) -> Row:
+        case = Case("growth", name, unit, {contender: work})
+        return run_case(case, rounds, {}, versions)[0]
+
+    size = 256 if quick else 2048
+    peak = alone("limit", "peak: JAX matmul", "operation", "peak_jax", {"size": size})
+    peak = peak._replace(note=f"{0.5e-9 / peak.median:.3g} G multiply-adds/s")
+    rows = [peak._replace(ratio=float("nan"))]
     show(rows)
     every_case = growth_cases(quick)
     for what, curve in itertools.groupby(every_case, key=lambda case: case[0]):
         measured = []
         for _, how_far, work, arguments in curve:
-            row = measure(
-                "growth", what, how_far, "step", ("growth", arguments), rounds
-            )
-            measured.append((work, row))
+            measured.append((work, alone(what, how_far, "step", "growth", arguments)))
         paces = [row.median / work for work, row in measured]
         large = [p for p, (work, _) in zip(paces, measured, strict=True) if work >= 1e6]
-        best = min(large or paces)
+        best = min((p for p in large or paces if p == p), default=float("nan"))
         grown = [
             row._replace(
                 ratio=pace / best,
@@ -302,6 +306,12 @@ def run_growth(quick: bool, rounds: int) -> list[Row]:
         ]
         show(grown)
         rows += grown
+    return rows
+
+
+def run_compiling(quick: bool) -> list[Row]:
+    """Measure what compiling takes, and memory at its peak, against steps."""
+    rows = []
     for how in ("train", "fit"):
         for steps in (10, 100) if quick else (10, 10**3, 10**5, 10**6, 10**7):
             worker = Worker(sys.executable, "compiling", {"steps": steps, "how": how})
@@ -317,25 +327,6 @@ def run_growth(quick: bool, rounds: int) -> list[Row]:
             )  # fmt: skip
             show(rows[-1:])
     return rows
-
-
-def measure(
-    item: str, case: str, contender: str, unit: str,
-    work: tuple[str, dict[str, Any]], rounds: int,
-) -> Row:  # fmt: skip
-    """Let one contender have all its turns; what fails is named in the note."""
-    worker = Worker(sys.executable, *work)
-    answers = [worker.hello]
-    if "absent" not in worker.hello:
-        answers = [worker.turn() for _ in range(rounds)]
-    worker.end()
-    seconds = [a["seconds_per_unit"] for a in answers if "absent" not in a]
-    median = statistics.median(seconds) if seconds else float("nan")
-    failed = next((a["absent"] for a in answers if "absent" in a), "")
-    return Row(
-        item, case, contender, median, min(seconds, default=float("nan")), unit,
-        float("nan"), len(seconds), failed,
-    )  # fmt: skip
 
 
 def readable(seconds: float) -> str:
@@ -434,7 +425,8 @@ def draw(path: Path, rows: list[Row], title: str) -> None:
             own = [row for row in grown if row.case == what]
             work = [int(row.note.split()[0]) for row in own]
             axis.loglog(work, [row.median for row in own], "o-", label=what, ms=3)
-        peak = min(row.median for row in good if row.unit == "operation")
+        peaks = [row.median for row in good if row.unit == "operation"]
+        peak = min(peaks, default=float("nan"))
         ends = [int(row.note.split()[0]) for row in grown]
         ends = [min(ends), max(ends)]
         limit = [2 * peak * work for work in ends]
@@ -480,7 +472,8 @@ def main(arguments: list[str] | None = None) -> None:
                 rows += run_case(case, rounds, peers, versions)
                 show([row for row in rows if row[:2] == case[:2]])
     if "growth" in items:
-        rows += run_growth(given.quick, rounds)
+        rows += run_growth(given.quick, rounds, versions)
+        rows += run_compiling(given.quick)
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     title = f"{time.strftime('%Y-%m-%d')}, {machine()}; {named}; {rounds} rounds"
     write(given.out, rows, title)

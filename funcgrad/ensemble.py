@@ -89,9 +89,10 @@ def train_many(
     of the rows. A member that diverges has NaN losses and disturbs no other.
 
     Members run in groups, as many at a time as the device is fast with, and the groups
-    on all cores, or on all devices of this process. `progress(done, members)` is called
-    between groups. The results are NumPy arrays, so that only a group has to fit the
-    device. Inside jit or vmap all members are one group, and the results are traced.
+    on all cores, or on all devices of this process; short groups share a call.
+    `progress(done, members)` is called after each call. The results are NumPy arrays,
+    so that only a call has to fit the device. Inside jit or vmap all members are one
+    group, and the results are traced.
 
     >>> import optax, funcgrad as fg
     >>> model = fg.mlp([1, 4, 1])

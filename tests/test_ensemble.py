@@ -60,8 +60,10 @@ def rounded(tree):
 
 @pytest.fixture
 def small_groups(monkeypatch):
-    """Make groups of three, so that seven members need three, the last one padded."""
+    """Make groups of three, two to a call: seven members need two calls, one padded."""
     monkeypatch.setattr(ensemble, "_MOST_MEMBERS_OF_A_GROUP", 3)
+    monkeypatch.setattr(ensemble, "_FEWEST_CALLS_OF_A_WORKER", 1)
+    monkeypatch.setattr(ensemble, "_cores", lambda: 2)
     monkeypatch.setattr(ensemble, "_FEWEST_LANES", 1)
 
 
@@ -121,12 +123,19 @@ def test_members_in_float64_round_to_those_alone(small_groups):
     assert losses.dtype == np.float64  # in the worker threads as in this one
 
 
-def test_groups_do_not_change_results(monkeypatch):
+def test_groups_and_calls_do_not_change_results(monkeypatch):
+    """Five members in three groups, in one, and in three that share two calls."""
     model, objective, data = integer_problem()
     hyper = {"learning_rate": 2.0 ** -np.arange(4, 9)}
+    monkeypatch.setattr(ensemble, "_cores", lambda: 1)
     results = []
-    for most in (2, 5):
+    for most, fewest_calls, progress in [
+        (2, 3, [(2, 5), (4, 5), (5, 5)]),
+        (5, 1, [(5, 5)]),
+        (2, 2, [(4, 5), (5, 5)]),
+    ]:
         monkeypatch.setattr(ensemble, "_MOST_MEMBERS_OF_A_GROUP", most)
+        monkeypatch.setattr(ensemble, "_FEWEST_CALLS_OF_A_WORKER", fewest_calls)
         seen = []
         results.append(
             fg.train_many(
@@ -134,14 +143,13 @@ def test_groups_do_not_change_results(monkeypatch):
                 progress=lambda *where, seen=seen: seen.append(where),
             )
         )  # fmt: skip
-        assert seen[-1] == (5, 5)
-        assert len(seen) == -(-5 // most)
+        assert seen == progress
     assert same_bits(results[0], results[1])
+    assert same_bits(results[0], results[2])
 
 
 def test_groups_run_on_several_threads(monkeypatch, small_groups):
     model, objective, data = integer_problem()
-    monkeypatch.setattr(ensemble, "_cores", lambda: 2)
     together, threads = threading.Barrier(2, timeout=30), set()
     device_get = jax.device_get
 

@@ -98,6 +98,22 @@ def test_the_command_writes_its_table_and_names_who_is_absent(
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_growth_is_compared_with_the_best_of_its_own_curve(monkeypatch, tmp_path):
+    net = {"sizes": [2, 2], "batch": 1, "members": 1, "steps": 1}
+    points = [("width", "small", 10, net), ("width", "large", 2_000_000, net)]
+    monkeypatch.setattr(bench, "growth_cases", lambda quick: points)
+    versions = {}
+    rows = bench.run_growth(True, 1, versions)
+    peak, small, large = rows
+    assert peak.unit == "operation" and peak.median > 0
+    assert large.ratio == 1  # the only one of a million multiply-adds
+    assert small.ratio == pytest.approx(small.median / large.median * 2e5)
+    assert "2000000 multiply-adds" in large.note
+    assert "jax" in versions
+    bench.draw(tmp_path / "growth.png", rows, "growth")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_an_unknown_item_is_refused(capsys):
     with pytest.raises(SystemExit):
         bench.main(["everything"])
