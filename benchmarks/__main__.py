@@ -398,7 +398,8 @@ def draw(path: Path, rows: list[Row], title: str) -> None:
     good = [row for row in rows if row.median == row.median]
     cases = dict.fromkeys((r.item, r.case) for r in good if r.item != "growth")
     grown = [row for row in good if row.item == "growth" and row.unit == "step"]
-    panels = len(cases) + bool(grown)
+    compiled = [row for row in good if row.unit == "compile"]
+    panels = len(cases) + bool(grown) + bool(compiled)
     columns = min(3, max(panels, 1))
     lines = -(-panels // columns)
     figure, axes = plt.subplots(
@@ -414,8 +415,10 @@ def draw(path: Path, rows: list[Row], title: str) -> None:
             [r.contender for r in own], [r.median for r in own], color=ours
         )
         axis.bar_label(bars, [readable(r.median) for r in own], padding=2, fontsize=7)
-        axis.set_xscale("log")
+        times = [r.median for r in own]
         axis.margins(x=0.25)
+        if max(times) > 10 * min(times):
+            axis.set_xscale("log")
         axis.tick_params(labelsize=7)
         axis.set_title(f"{item}: {case}", fontsize=9)
         axis.set_xlabel(f"seconds per {own[0].unit}", fontsize=7)
@@ -433,9 +436,28 @@ def draw(path: Path, rows: list[Row], title: str) -> None:
         axis.loglog(ends, limit, "k--", lw=1, label="the limit: matmul peak")
         axis.legend(fontsize=7)
         axis.tick_params(labelsize=7)
-        axis.set_title("growth", fontsize=9)
+        axis.set_title("growth: time per step", fontsize=9)
         axis.set_xlabel("multiply-adds of a step", fontsize=7)
         axis.set_ylabel("seconds per step", fontsize=7)
+    if compiled:
+        axis = flat[panels - 1]
+        for how in dict.fromkeys(row.contender for row in compiled):
+            own = [row for row in compiled if row.contender == how]
+            steps = [int(row.case.split()[0].replace(",", "")) for row in own]
+            name = how.split(",")[0]
+            memory = [float(row.note.split()[2]) / 1000 for row in own]
+            line = axis.semilogx(
+                steps, [row.median for row in own], "o-", ms=3, label=f"{name}: seconds"
+            )
+            axis.semilogx(
+                steps, memory, "s--", ms=3, color=line[0].get_color(),
+                label=f"{name}: gigabytes",
+            )  # fmt: skip
+        axis.set_ylim(bottom=0)
+        axis.legend(fontsize=7)
+        axis.tick_params(labelsize=7)
+        axis.set_title("growth: compiling, and memory at its peak", fontsize=9)
+        axis.set_xlabel("steps of the run", fontsize=7)
     for axis in flat[panels:]:
         axis.remove()
     figure.suptitle(title, fontsize=8)
