@@ -368,7 +368,7 @@ def _compile(
     leaves: tuple[jax.ShapeDtypeStruct, ...],
     context: _Context,
 ) -> Callable[..., Sweep]:
-    """Compile a group's run for a device; `context` is what else decides on it."""
+    """Compile a call: groups in a row; `context` is what else decides on it."""
     del context
     sharding = jax.sharding.SingleDeviceSharding(device)
     placed = [
