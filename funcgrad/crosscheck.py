@@ -1,5 +1,6 @@
 """The line that `funcgrad train` prints before it trains: the gradient, proven."""
 
+import math
 from typing import Any
 
 import jax
@@ -32,10 +33,12 @@ def gradient_line(
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     # Ulps alone would alarm: terms that cancel leave a tiny truth, with tiny ulps.
     shares = [leaf.ulps / leaf.bound for leaf in report.leaves if leaf.ulps]
-    share = max(shares, default=0.0)
+    rounding = f"rounding at most {max(shares, default=0.0):.2%} of its bound"
+    if any(math.isinf(leaf.bound) for leaf in report.leaves):
+        rounding = "rounding without a bound, as a path is in doubt"
     return (
         f"gradients: all {count:,} proven on {rows:,} of {len(batch[0]):,} rows: rules "
-        f"exact, rounding at most {share:.2%} of its bound"
+        f"exact, {rounding}"
     )
 
 

@@ -18,6 +18,7 @@ from funcgrad.commands import _progress_line
 from funcgrad.crosscheck import gradient_line
 from funcgrad.data import moons
 from funcgrad.predictor import LOSSES, load_predictor, net
+from funcgrad.testing import check_gradients
 
 # A process of its own finds the same funcgrad, whatever folder it runs in.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(fg.__file__).parents[1])}
@@ -253,6 +254,20 @@ def test_the_gradient_line_is_a_proof_for_every_loss(loss):
         line,
     )
     assert 0 < float(found[1]) <= 100
+
+
+def test_the_gradient_line_says_where_rounding_has_no_bound(monkeypatch):
+    objective, params, batch = nets("hinge")
+    report = check_gradients(objective, params, batch)
+    doubtful = report.leaves[0]._replace(bound=np.inf)
+    monkeypatch.setattr(
+        crosscheck,
+        "check_gradients",
+        lambda *_: report._replace(leaves=(doubtful, *report.leaves[1:])),
+    )
+    assert gradient_line(objective, params, batch).endswith(
+        "rules exact, rounding without a bound, as a path is in doubt"
+    )
 
 
 def test_the_gradient_line_shows_the_whole_report_of_a_wrong_rule():

@@ -155,8 +155,10 @@ def test_predict_agrees_with_apply(trained, capsys):
     chosen = [about["target"]["values"].index(row["prediction"]) for row in rows]
     found = np.array([float(row["probability"]) for row in rows])
     expected = probability[np.arange(len(x)), chosen]
-    assert np.allclose(found, expected, rtol=2 * rounding, atol=0)  # over a sum of exps
-    assert np.all(found >= probability.max(axis=1) * (1 - 2 * rounding))
+    # Twice, as an exp is divided by a sum of them; 6e-7 was seen, so never above 1e-4.
+    limit = min(2 * rounding, 1e-4)
+    assert np.allclose(found, expected, rtol=limit, atol=0)
+    assert np.all(found >= probability.max(axis=1) * (1 - limit))
 
 
 def test_predict_keeps_the_tables_own_columns(trained, tmp_path):
