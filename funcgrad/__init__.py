@@ -11,6 +11,14 @@ from funcgrad.ensemble import (
     top,
     train_many,
 )
+from funcgrad.fitting import (
+    DivergedError,
+    Fit,
+    History,
+    Progress,
+    fit,
+    print_progress,
+)
 from funcgrad.losses import (
     binary_cross_entropy,
     cross_entropy,
@@ -21,18 +29,7 @@ from funcgrad.losses import (
 )
 from funcgrad.mlp import Layer, layer, linear, mlp, neuron, uniform
 from funcgrad.model import Model, objective
-from funcgrad.training import (
-    DivergedError,
-    Fit,
-    History,
-    Progress,
-    State,
-    fit,
-    init_state,
-    make_step,
-    print_progress,
-    train,
-)
+from funcgrad.training import State, init_state, make_step, train
 from funcgrad.version import __version__
 
 __all__ = [

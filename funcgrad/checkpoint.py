@@ -16,6 +16,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from funcgrad.files import write_whole
+
 # The names that safetensors gives to the dtypes of NumPy and JAX.
 _DTYPES: dict[str, Any] = {
     "F64": np.float64,
@@ -83,20 +85,6 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """Return the metadata in `path`, without reading the tensors."""
     with _readable(path), safetensors.safe_open(path, framework="np") as file:
         return dict(file.metadata() or {})
-
-
-def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write `content` to `path` such that no half-written file is ever there."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

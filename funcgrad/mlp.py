@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
+from funcgrad.fast.product import product
 from funcgrad.model import Model
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -44,33 +44,6 @@ def layer(params: Layer, x: jax.Array, activation: Activation = jnp.tanh) -> jax
     `x` has shape (..., in), the result (..., out).
     """
     return activation(product(x, params.w) + params.b)
-
-
-def product(x: jax.Array, w: jax.Array) -> jax.Array:
-    """Return x @ w for `x` (..., in) and `w` (in, out), in the form that is fastest.
-
-    On a CPU a small product is written as multiply, then sum: XLA fuses that with its
-    neighbours, where a dot stays a call of its own. A whole step of [3, 4, 4, 1] on 4
-    rows takes 0.16 us instead of 3.9 (JAX 0.12.0, 0.6 instead of 3.7 on 0.9.2). Shapes
-    decide at trace time, and the platform when the program is compiled for it.
-    """
-    # Measured on 2 cores, us for a step of three layers (in, in) on some rows,
-    # multiply-then-sum against dot, JAX 0.12.0 (0.9.2):
-    #   4 x 4, 252 rows: 5.0, 12.5      32 x 32, 3 rows: 1.7, 7.2
-    #   8 x 8, 63 rows: 3.3, 8.4        32 x 32, 1 row: 0.65, 0.82
-    #   16 x 16, 15 rows: 5.1, 16.6     56 x 56, 1 row: 6.7, 3.2
-    # From 4,096 multiply-adds on, 0.12 hands the sum to YNNPACK, which makes it ten
-    # times slower (16 x 16, 16 rows: 31, 7.2); at 25,600 dot wins on both (47, 21).
-    multiply_adds = x.size * w.shape[-1]
-    is_small = multiply_adds < 4096 and w.size <= 1024
-    # Narrower floats would be rounded before they are summed; a dot sums them wider.
-    if not is_small or jnp.finfo(x.dtype).bits < 32:
-        return x @ w
-    return lax.platform_dependent(x, w, cpu=_multiply_then_sum, default=jnp.matmul)
-
-
-def _multiply_then_sum(x: jax.Array, w: jax.Array) -> jax.Array:
-    return (x[..., :, None] * w).sum(-2)
 
 
 def mlp(

@@ -278,7 +278,7 @@ def _lines(node: Value) -> list[tuple[str, str]]:
     if len(label) > LONGEST_LABEL:
         label = label[: LONGEST_LABEL - 1] + "…"
     header = [(label, op)] if label or op else []
-    return [*header, ("data", _short(node.data)), ("grad", _short(node.grad))]
+    return [*header, ("data", short(node.data)), ("grad", short(node.grad))]
 
 
 def _width(slot: _Slot) -> float:
@@ -300,10 +300,10 @@ def _text(text: str) -> str:
     return escape(printable).encode("ascii", "xmlcharrefreplace").decode()
 
 
-def _short(x: Any) -> str:
+def short(x: Any) -> str:
     """Return a number in a few characters, exactly where that is possible.
 
-    >>> [_short(x) for x in (2.0, 0.70710678, -1e-7, Fraction(13, 5), 1e300)]
+    >>> [short(x) for x in (2.0, 0.70710678, -1e-7, Fraction(13, 5), 1e300)]
     ['2', '0.7071', '-1e-7', '13/5', '1e+300']
     """
     if isinstance(x, Ball):

@@ -1,4 +1,20 @@
-"""Figures that tests record are printed at the end of a run, the largest of each."""
+"""Fixtures of several rooms, and the figures that tests record.
+
+Those are printed at the end of a run, the largest of each.
+"""
+
+import pytest
+
+from funcgrad.fast import groups
+
+
+@pytest.fixture
+def small_groups(monkeypatch):
+    """Make groups of three, two to a call: seven members need two calls, one padded."""
+    monkeypatch.setattr(groups, "MOST_MEMBERS_OF_A_GROUP", 3)
+    monkeypatch.setattr(groups, "FEWEST_CALLS_OF_A_WORKER", 1)
+    monkeypatch.setattr(groups, "cores", lambda: 2)
+    monkeypatch.setattr(groups, "FEWEST_LANES", 1)
 
 
 def pytest_terminal_summary(terminalreporter):

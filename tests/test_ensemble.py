@@ -1,30 +1,14 @@
 """Many members at once are the same nets as each of them alone."""
 
-import threading
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from member_problems import KEY, MEMBERS, integer_problem, same_bits
 
 import funcgrad as fg
-from funcgrad import ensemble
-
-KEY = jax.random.key(0)
-MEMBERS = 7
-
-
-def integers(key, shape, dtype=jnp.float32):
-    return jax.random.randint(key, shape, -1, 2).astype(dtype)
-
-
-def integer_problem():
-    """Return a relu net and data whose every sum is a small whole number."""
-    model = fg.mlp([2, 3, 1], activation=jax.nn.relu, initializer=integers)
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(-2, 3, (6, 2)) * 1.0, rng.integers(-2, 3, (6, 1)) * 1.0
-    return model, fg.objective(model, fg.squared_error), (x, y)
+from funcgrad.fast import groups
 
 
 def smooth_problem():
@@ -49,22 +33,8 @@ def alone(model, objective, make_optimizer, **settings):
     return run
 
 
-def same_bits(a, b):
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in pairs)
-
-
 def rounded(tree):
     return jax.tree.map(np.float32, jax.device_get(tree))
-
-
-@pytest.fixture
-def small_groups(monkeypatch):
-    """Make groups of three, two to a call: seven members need two calls, one padded."""
-    monkeypatch.setattr(ensemble, "_MOST_MEMBERS_OF_A_GROUP", 3)
-    monkeypatch.setattr(ensemble, "_FEWEST_CALLS_OF_A_WORKER", 1)
-    monkeypatch.setattr(ensemble, "_cores", lambda: 2)
-    monkeypatch.setattr(ensemble, "_FEWEST_LANES", 1)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +44,7 @@ def small_groups(monkeypatch):
 def test_members_on_integers_are_bit_for_bit_those_alone(
     small_groups, monkeypatch, batch_size, own_data, in_lanes
 ):
-    monkeypatch.setattr(ensemble, "_FEWEST_LANES", 1 if in_lanes else 100)
+    monkeypatch.setattr(groups, "FEWEST_LANES", 1 if in_lanes else 100)
     model, objective, (x, y) = integer_problem()
     rates = 2.0 ** -np.arange(4, 4 + MEMBERS)
     shift = np.arange(MEMBERS)[:, None, None]
@@ -121,85 +91,6 @@ def test_members_in_float64_round_to_those_alone(small_groups):
             # vmap adds in another order: `design.md`, "exactly" 4.
             assert same_bits(rounded(expected), rounded(fg.select((states, losses), i)))
     assert losses.dtype == np.float64  # in the worker threads as in this one
-
-
-def test_groups_and_calls_do_not_change_results(monkeypatch):
-    """Five members in three groups, in one, and in three that share two calls."""
-    model, objective, data = integer_problem()
-    hyper = {"learning_rate": 2.0 ** -np.arange(4, 9)}
-    monkeypatch.setattr(ensemble, "_cores", lambda: 1)
-    results = []
-    for most, fewest_calls, progress in [
-        (2, 3, [(2, 5), (4, 5), (5, 5)]),
-        (5, 1, [(5, 5)]),
-        (2, 2, [(4, 5), (5, 5)]),
-    ]:
-        monkeypatch.setattr(ensemble, "_MOST_MEMBERS_OF_A_GROUP", most)
-        monkeypatch.setattr(ensemble, "_FEWEST_CALLS_OF_A_WORKER", fewest_calls)
-        seen = []
-        results.append(
-            fg.train_many(
-                objective, optax.sgd, model.init, hyper, data, steps=3, key=KEY,
-                progress=lambda *where, seen=seen: seen.append(where),
-            )
-        )  # fmt: skip
-        assert seen == progress
-    assert same_bits(results[0], results[1])
-    assert same_bits(results[0], results[2])
-
-
-def test_groups_run_on_several_threads(monkeypatch, small_groups):
-    model, objective, data = integer_problem()
-    together, threads = threading.Barrier(2, timeout=30), set()
-    device_get = jax.device_get
-
-    def meet(tree):
-        here = threading.current_thread()
-        if here is not threading.main_thread() and here not in threads:
-            threads.add(here)
-            together.wait()  # breaks unless two groups are under way
-        return device_get(tree)
-
-    monkeypatch.setattr(ensemble.jax, "device_get", meet)
-    hyper = {"learning_rate": np.full(6, 0.5)}
-    fg.train_many(objective, optax.sgd, model.init, hyper, data, steps=1, key=KEY)
-    assert len(threads) == 2
-
-
-def test_a_second_call_traces_nothing():
-    model, objective, data = integer_problem()
-    traces = 0
-
-    def counted(params, batch):
-        nonlocal traces
-        traces += 1
-        return objective(params, batch)
-
-    def run(rates):
-        return fg.train_many(
-            counted, optax.sgd, model.init, {"learning_rate": rates}, data, steps=2,
-            key=KEY,
-        )  # fmt: skip
-
-    run(np.full(4, 0.5))
-    assert traces == 1
-    run(np.full(4, 0.25))
-    assert traces == 1
-    run(np.full(5, 0.25))  # another size of group: the guard above can fail
-    assert traces == 2
-
-
-def test_jit_gives_the_same_members(small_groups):
-    model, objective, data = integer_problem()
-
-    def run(rates):
-        return fg.train_many(
-            objective, optax.sgd, model.init, {"learning_rate": rates}, data, steps=3,
-            key=KEY,
-        )  # fmt: skip
-
-    rates = jnp.full(MEMBERS, 0.0625)
-    assert same_bits(run(rates), jax.jit(run)(rates))
 
 
 def test_sweep_keeps_the_best_parameters_of_each_member():

@@ -1,0 +1,76 @@
+"""What a step sees: rows of the data, as a function of (key, step) alone.
+
+`data` is any pytree whose leaves share a leading axis of rows, and a batch is the same
+pytree with fewer rows. Nothing here looks inside either.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Shuffle(NamedTuple):
+    """The order of the rows in each epoch, cut into batches.
+
+    Rows that do not fill a batch sit that epoch out.
+    """
+
+    key: jax.Array
+    rows: int
+    batch_size: int
+
+    @property
+    def per_epoch(self) -> int:
+        """The number of batches, and so of steps, in an epoch."""
+        return self.rows // self.batch_size
+
+    def order(self, epoch: jax.Array) -> jax.Array:
+        """Return which rows each batch of the epoch holds, (per_epoch, batch_size)."""
+        order = jax.random.permutation(jax.random.fold_in(self.key, epoch), self.rows)
+        used = order[: self.per_epoch * self.batch_size]
+        return used.reshape(self.per_epoch, self.batch_size)
+
+
+def shuffle(data: Any, batch_size: int, key: jax.Array | None) -> Shuffle:
+    """Return the order of the rows, or say what is wrong with the arguments."""
+    rows = count_rows(data)
+    if not isinstance(batch_size, int) or not 1 <= batch_size <= rows:
+        raise ValueError(
+            f"batch_size must be a whole number from 1 to the {rows} rows of the data, "
+            f"got {batch_size}"
+        )
+    if key is None:
+        raise ValueError(
+            "batch_size needs a key to shuffle by, got none: pass key=jax.random.key(0)"
+        )
+    return Shuffle(key, rows, batch_size)
+
+
+def take(data: Any, rows: jax.Array) -> Any:
+    """Return the batch of these rows."""
+    return jax.tree.map(lambda leaf: leaf[rows], data)
+
+
+def batch_rows(data: Any, batch_size: int | None, key: jax.Array | None) -> int:
+    """Return how many rows a step sees, or say what is wrong with the arguments."""
+    if batch_size is None:
+        return count_rows(data)
+    return shuffle(data, batch_size, key).batch_size
+
+
+def count_rows(data: Any) -> int:
+    """Return how many rows the data has, or say which leaf differs."""
+    return count("rows", "data", data)
+
+
+def count(what: str, name: str, tree: Any) -> int:
+    """Return how many `what` all leaves share, or say which leaf differs."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    shapes = {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
+    counts = {shape[0] if shape else 0 for shape in shapes.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise ValueError(
+            f"{name} needs arrays with the same number of {what}, at least one, along "
+            f"their first axis, got shapes {shapes}"
+        )
+    return counts.pop()

@@ -1,0 +1,44 @@
+"""The commands, gathered."""
+
+from typing import Annotated
+
+import typer
+
+from funcgrad.cli.doctor import doctor
+from funcgrad.cli.evaluate import evaluate
+from funcgrad.cli.predict import predict
+from funcgrad.cli.sweep import sweep
+from funcgrad.cli.train import train
+from funcgrad.version import __version__
+
+app = typer.Typer(
+    help="Train tiny neural nets, and use them on tables.",
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (train, sweep, predict, evaluate, doctor):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"funcgrad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Show the version.",
+        ),
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,62 @@
+"""The arguments and options that commands share, and what they mean."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from funcgrad.data.predictor import ACTIVATIONS
+from funcgrad.errors import InputError
+from funcgrad.tasks import Recipe, Task
+from funcgrad.tasks.recipe import OPTIMIZERS
+
+What = Annotated[
+    str, typer.Argument(metavar="WHAT", help="moons, xor, spirals, or a CSV file.")
+]
+Target = Annotated[
+    str | None, typer.Option(help="The column of the CSV file to predict.")
+]
+Hidden = Annotated[
+    str | None, typer.Option(help="Neurons in each hidden layer, such as 16,16.")
+]
+Activation = Annotated[
+    str | None, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")
+]
+Optimizer = Annotated[str | None, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}.")]
+BatchSize = Annotated[int | None, typer.Option(help="Rows in each step's batch.")]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A model.safetensors of train.")
+]
+
+
+def choose(
+    task: Task,
+    *,
+    hidden: str | None,
+    activation: str | None,
+    optimizer: str | None,
+    steps: int | None,
+    batch_size: int | None,
+    learning_rate: float | None = None,
+) -> Recipe:
+    """Return the task's recipe with what the user wants instead."""
+    wanted: dict[str, Any] = {
+        "hidden": None if hidden is None else _sizes(hidden),
+        "activation": activation,
+        "optimizer": optimizer,
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
+    return task.recipe._replace(**{k: v for k, v in wanted.items() if v is not None})
+
+
+def _sizes(hidden: str) -> tuple[int, ...]:
+    sizes = [part.strip() for part in hidden.split(",")]
+    if not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        raise InputError(
+            f"must be whole numbers above 0, one for each hidden layer, such as 16,16, "
+            f"got {hidden!r}",
+            "hidden",
+        )
+    return tuple(int(size) for size in sizes)

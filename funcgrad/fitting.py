@@ -1,0 +1,249 @@
+"""The same run as `train`, in compiled chunks, with a person beside it.
+
+Between two chunks the host looks: it shows where the run stands, ends it where the loss
+is small enough, and stops it where the loss is no longer a number.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from funcgrad.batches import count_rows, shuffle, take
+from funcgrad.fast import loop
+from funcgrad.model import Objective, Params
+from funcgrad.training import State, check_steps, init_state, make_step
+
+# Losses kept on the device between two looks: so many that a look, which costs 0.1 ms,
+# is next to nothing beside the steps of the smallest net.
+LONGEST_CHUNK = 65536
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+
+class History(NamedTuple):
+    """What a run left behind, one entry a step, as NumPy arrays.
+
+    step: the step's number, counted from 0.
+    loss: the objective on that step's batch, before the update.
+    """
+
+    step: np.ndarray
+    loss: np.ndarray
+
+
+class Fit(NamedTuple):
+    """A run that ended: its last state, and its history."""
+
+    state: State
+    history: History
+
+
+class Progress(NamedTuple):
+    """Where a run stands.
+
+    done, steps: updates done in this run, and updates asked for.
+    loss: the last one.
+    state: the state now.
+    steps_per_second: over the run so far, compiling left out.
+    seconds_left: an estimate at that speed.
+    """
+
+    done: int
+    steps: int
+    loss: float
+    state: State
+    steps_per_second: float
+    seconds_left: float
+
+
+class DivergedError(ArithmeticError):
+    """Raised where a loss is NaN or infinite; `fit` ends at the last good state."""
+
+    def __init__(self, message: str, fit: Fit):
+        super().__init__(message)
+        self.fit = fit
+
+
+def print_progress(progress: Progress) -> None:
+    """Write one line that overwrites itself to stderr, if that is a terminal."""
+    if sys.stderr.isatty():
+        end = "\n" if progress.done == progress.steps else ""
+        sys.stderr.write(
+            f"\r\x1b[Kstep {progress.done:,}/{progress.steps:,}  "
+            f"loss {progress.loss:.4g}  {progress.steps_per_second:,.0f} steps/s  "
+            f"{progress.seconds_left:,.0f} s left{end}"
+        )
+        sys.stderr.flush()
+
+
+def fit(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    data: Any,
+    *,
+    steps: int,
+    batch_size: int | None = None,
+    key: jax.Array | None = None,
+    until: float | None = None,
+    progress: Callable[[Progress], None] | None = print_progress,
+) -> Fit:
+    """Do what `train` does while somebody watches; return the last state and history.
+
+    The run is compiled once and called for some steps at a time. In between, about ten
+    times a second, `progress` is called with a `Progress`; None is silent. `until` ends
+    the run right after the first step whose loss is at most that number. A loss that
+    is NaN or infinite raises `DivergedError`, which says at which step and holds the
+    last good state.
+
+    `params` may also be a `State`, to go on where a run ended; with the same `key` the
+    batches go on too. What was passed in stays as it was.
+    """
+    check_steps(steps)
+    state = params if isinstance(params, State) else init_state(params, optimizer)
+    data = jax.tree.map(jnp.asarray, data)
+    order = None
+    if batch_size is None:
+        count_rows(data)
+    else:
+        shuffled = shuffle(data, batch_size, key)
+        order = shuffled.order(state.step // shuffled.per_epoch)
+    first_step = int(state.step)
+
+    def run(start: tuple[State, Any], n: int) -> tuple[tuple[State, Any], np.ndarray]:
+        end, losses = _run_chunk(objective, optimizer, start, data, key, n)
+        return end, np.asarray(losses)[:n]
+
+    def fit_so_far() -> Fit:
+        loss = np.concatenate(losses) if losses else np.zeros(0)
+        return Fit(now[0], History(first_step + np.arange(len(loss)), loss))
+
+    now = previous = (state, order)
+    n, previous_n, done, stop = 1, 0, 0, None
+    losses: list[np.ndarray] = []
+    run(now, 0)  # compiles, so that the clock sees steps alone
+    clock = _Clock()
+    while done < steps and stop is None:
+        n = min(n, steps - done, LONGEST_CHUNK)
+        after, chunk_losses = run(now, n)
+        stop = _first_stop(chunk_losses, until)
+        if stop is None:
+            now, previous, previous_n = after, now, n
+        elif np.isfinite(chunk_losses[stop]):
+            # Runs repeat bit for bit: a shorter one ends right after the step wanted.
+            n = stop + 1
+            now, chunk_losses = run(now, n)
+        else:
+            losses.append(chunk_losses[:stop])
+            start, good = (now, stop - 1) if stop else (previous, previous_n - 1)
+            now, _ = run(start, max(good, 0))
+            raise DivergedError(
+                f"the loss became {chunk_losses[stop]} at step "
+                f"{first_step + done + stop}: lower the learning rate, or look for "
+                f"missing and infinite values in the data; the last good state, after "
+                f"{int(now[0].step)} updates, is error.fit.state",
+                fit_so_far(),
+            )
+        losses.append(chunk_losses)
+        done += n
+        n = clock.look(n, done)
+        if progress is not None:
+            speed = clock.steps_per_second
+            left = (steps - done) / speed
+            progress(
+                Progress(done, steps, float(chunk_losses[-1]), now[0], speed, left)
+            )
+    return fit_so_far()
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _run_chunk(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    start: tuple[State, Any],
+    data: Any,
+    key: jax.Array | None,
+    n: jax.Array,
+) -> tuple[tuple[State, Any], jax.Array]:
+    """Do `n` <= LONGEST_CHUNK steps; `n` is traced, so one executable serves all.
+
+    The losses fill the first `n` entries of a buffer of LONGEST_CHUNK, in the widest
+    float that is on, which holds those of any narrower one exactly.
+    """
+    step = jax.jit(make_step(objective, optimizer))  # traced once, wherever it is used
+    losses = jnp.zeros(LONGEST_CHUNK, jnp.result_type(float))
+    state, order = start
+    rows = count_rows(data) if order is None else order.shape[1]
+    unroll = loop.steps_a_turn(state.params, rows)
+
+    def steps_until(
+        end: jax.Array, state: State, losses: jax.Array, batch_of: Any
+    ) -> tuple[State, jax.Array]:
+        first = start[0].step
+
+        def one(
+            i: jax.Array, carry: tuple[State, jax.Array]
+        ) -> tuple[State, jax.Array]:
+            state, losses = carry
+            state, loss = step(state, batch_of(i))
+            return state, losses.at[i - first].set(loss.astype(losses.dtype))
+
+        return loop.repeat(one, state.step, end, (state, losses), unroll)
+
+    end = state.step + n
+    if order is None:
+        state, losses = steps_until(end, state, losses, lambda i: data)
+        return (state, None), losses
+
+    per_epoch, batch_size = order.shape
+    shuffled = shuffle(data, batch_size, key)
+
+    def epoch(
+        carry: tuple[State, jax.Array, jax.Array],
+    ) -> tuple[State, jax.Array, jax.Array]:
+        state, losses, order = carry
+        this_epoch = state.step // per_epoch
+        is_new = state.step % per_epoch == 0
+        order = lax.cond(is_new, lambda: shuffled.order(this_epoch), lambda: order)
+        last = jnp.minimum(end, (this_epoch + 1) * per_epoch)
+        state, losses = steps_until(
+            last, state, losses, lambda i: take(data, order[i % per_epoch])
+        )
+        return state, losses, order
+
+    state, losses, order = lax.while_loop(
+        lambda carry: carry[0].step < end, epoch, (state, losses, order)
+    )
+    return (state, order), losses
+
+
+class _Clock:
+    """Chooses chunks that take about a tenth of a second, and measures the speed."""
+
+    def __init__(self) -> None:
+        self.start = self.last = time.perf_counter()
+        self.steps_per_second = 0.0
+
+    def look(self, n: int, done: int) -> int:
+        """Note that `n` steps ended now, `done` in all; return how many to do next."""
+        now = time.perf_counter()
+        seconds, self.last = now - self.last, now
+        self.steps_per_second = done / (now - self.start)
+        return max(1, min(8 * n, int(n * _SECONDS_BETWEEN_LOOKS / seconds)))
+
+
+def _first_stop(losses: np.ndarray, until: float | None) -> int | None:
+    """Return the first index at which the run must end, if there is one."""
+    stops = ~np.isfinite(losses)
+    if until is not None:
+        stops |= losses <= until
+    return int(np.argmax(stops)) if stops.any() else None

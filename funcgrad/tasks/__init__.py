@@ -1,0 +1,33 @@
+"""What `funcgrad train` and `funcgrad sweep` do, from Python.
+
+>>> from funcgrad import tasks
+>>> task = tasks.load("xor")
+>>> plan = tasks.plan(task, task.recipe._replace(steps=10))
+>>> trained = tasks.train(plan, progress=None)
+>>> trained.predictor.predict([[0.0, 1.0], [1.0, 1.0]]).values.shape
+(2,)
+
+`tasks.write(folder, trained)` then writes the model, its history and pictures.
+"""
+
+from funcgrad.tasks.folder import check_folder, write, write_sweep
+from funcgrad.tasks.recipe import Recipe
+from funcgrad.tasks.sweeping import Range, Swept, sweep
+from funcgrad.tasks.task import Task, load
+from funcgrad.tasks.training import Plan, Trained, plan, train
+
+__all__ = [
+    "Plan",
+    "Range",
+    "Recipe",
+    "Swept",
+    "Task",
+    "Trained",
+    "check_folder",
+    "load",
+    "plan",
+    "sweep",
+    "train",
+    "write",
+    "write_sweep",
+]

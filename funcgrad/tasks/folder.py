@@ -1,0 +1,147 @@
+"""The folder of a run: model, history and pictures, all of one run or none."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from funcgrad import plots
+from funcgrad.errors import InputError
+from funcgrad.files import write_whole
+from funcgrad.tasks.sweeping import Swept
+from funcgrad.tasks.training import Trained
+
+# Every file that a run may write, so that a new run leaves none of an old one's.
+FILES = (
+    "model.safetensors",
+    "history.csv",
+    "loss.png",
+    "boundary.png",
+    "confusion.png",
+    "predicted.png",
+)
+SWEEP_FILES = ("sweep.csv", "sweep.png")
+
+
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Raise before any work is done if the folder of a run could not be written."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: choose another folder")
+    existing = _existing(folder)
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(
+            f"the folder {folder} cannot be written, as {existing} does not allow it: "
+            f"choose another folder"
+        )
+
+
+def write(folder: str | os.PathLike[str], trained: Trained) -> list[str]:
+    """Write model, history and pictures to `folder`; return the files' names.
+
+    All are made in a temporary folder first and then moved, so that no run is left
+    half written; other files in `folder` stay.
+    """
+    folder = Path(folder)
+    with (
+        _writable(folder),
+        tempfile.TemporaryDirectory(
+            prefix=".funcgrad-", dir=_existing(folder)
+        ) as temporary,
+    ):
+        stage = Path(temporary)
+        trained.predictor.save(stage / "model.safetensors")
+        steps, losses = (column.tolist() for column in trained.history)
+        lines = [f"{step},{loss!r}" for step, loss in zip(steps, losses, strict=True)]
+        (stage / "history.csv").write_text("\n".join(["step,loss", *lines]) + "\n")
+        for name, figure in _pictures(trained).items():
+            (stage / name).write_bytes(plots.png(figure))
+        written = [name for name in FILES if (stage / name).exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            if name in written:
+                os.replace(stage / name, folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+    return written
+
+
+def write_sweep(folder: str | os.PathLike[str], swept: Swept) -> list[str]:
+    """Write the best member as a run, a table of all members, and a picture of them."""
+    folder = Path(folder)
+    written = write(folder, swept.best)
+    lines = [",".join(["member", "loss", *swept.hyper])]
+    for member in swept.order.tolist():
+        values = [swept.scores[member], *(v[member] for v in swept.hyper.values())]
+        lines.append(",".join([str(member), *(repr(float(v)) for v in values)]))
+    figure = plots.score_against(swept.hyper, swept.scores, swept.best.task.name)
+    with _writable(folder):
+        write_whole(folder / "sweep.csv", ("\n".join(lines) + "\n").encode())
+        write_whole(folder / "sweep.png", plots.png(figure))
+    return [*written, *SWEEP_FILES]
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"the folder {folder} cannot be written: {error.strerror}: choose another "
+            f"folder"
+        ) from error
+
+
+def _pictures(trained: Trained) -> dict[str, Any]:
+    task, target, predictor = trained.task, trained.task.target, trained.predictor
+    steps, losses = trained.history
+    figures = {
+        "loss.png": plots.loss_curve(steps, losses, f"{task.name}: loss at each step")
+    }
+    part = "held-out rows" if task.held_out.any() else "all points"
+    title = f"{task.name}, {part}: {trained.score(task.scored)}"
+    said = target.decode(trained.outputs)
+    if not target.classes:
+        true = target.decode(task.y[:, None])
+        figures["predicted.png"] = plots.predicted_against_true(
+            true[task.scored], said[task.scored], target.name, title
+        )
+        return figures
+    classes = {value: place for place, value in enumerate(target.classes)}
+    if len(task.inputs) == 2 and not any(column.classes for column in task.inputs):
+        points = [c.decode(task.x[:, [i]]) for i, c in enumerate(task.inputs)]
+        figures["boundary.png"] = plots.decision_boundary(
+            lambda at: _places(classes, predictor.predict(at).values),
+            np.stack(points, axis=1),
+            task.y,
+            names=[column.name for column in task.inputs],
+            classes=target.classes,
+            title=title,
+            held_out=task.held_out,
+        )
+        return figures
+    figures["confusion.png"] = plots.confusion_matrix(
+        task.y[task.scored],
+        _places(classes, said[task.scored]),
+        target.classes,
+        title,
+    )
+    return figures
+
+
+def _places(classes: dict[str, int], values: np.ndarray) -> np.ndarray:
+    return np.array([classes[value] for value in values])
+
+
+def _existing(folder: Path) -> Path:
+    """Return the nearest folder on the way up that is there."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder

@@ -1,0 +1,54 @@
+"""The entry point: help, version, exit codes, and what is missing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import funcgrad as fg
+from funcgrad import cli
+
+
+def test_help_and_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"funcgrad {fg.__version__}\n"
+    assert cli.main(["train", "--help"]) == 0
+    text = capsys.readouterr().out
+    for option in [
+        "target",
+        "hidden",
+        "activation",
+        "optimizer",
+        "learning-rate",
+        "steps",
+        "batch-size",
+        "seed",
+        "out",
+    ]:
+        assert f"--{option} " in text
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in ("train", "predict", "evaluate"))
+
+
+def test_options_that_are_no_numbers_are_refused_too(capsys):
+    assert cli.main(["train", "moons", "--steps", "many"]) == 2
+    assert "Invalid value for '--steps'" in capsys.readouterr().err
+    assert cli.main(["learn"]) == 2
+    assert "No such command 'learn'" in capsys.readouterr().err
+
+
+def test_without_the_extra_it_says_what_to_install(refused, monkeypatch):
+    monkeypatch.setattr(cli, "NEEDED", ("typer", "not_there"))
+    error = refused("train", "moons")
+    assert error.startswith("the command needs not_there, not installed here")
+    assert error.endswith('pip install "funcgrad[cli]"')
+
+
+def test_importing_the_entry_point_needs_no_extra():
+    blocked = "import sys; sys.modules.update(dict.fromkeys(" + repr(
+        ["typer", "rich", "matplotlib", "polars", "flint"]
+    )
+    code = f"{blocked})); import funcgrad, funcgrad.cli, funcgrad.data, funcgrad.plots"
+    environment = os.environ | {"PYTHONPATH": str(Path(fg.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -1,0 +1,40 @@
+"""The progress lines on a terminal."""
+
+import re
+
+import funcgrad as fg
+from funcgrad.cli.progress import step_line
+from funcgrad.data.scores import Accuracy
+
+
+class Terminal:
+    """A stderr that says it is a terminal and keeps what it shows."""
+
+    encoding = "utf-8"
+
+    def __init__(self):
+        self.text = ""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+def test_thestep_line_shows_loss_score_speed_and_time_left(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with step_line(100) as show:
+        now = fg.Progress(40, 100, 0.123456, None, 2000.0, 3.2)
+        show(now, Accuracy(0.91, 0.5, 100))
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.text)
+    assert re.search(
+        r"step 40/100 .*loss 0\.1235  accuracy 91\.0 %  2,000 steps/s  3 s left", plain
+    )

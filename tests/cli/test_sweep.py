@@ -1,0 +1,77 @@
+"""`funcgrad sweep`: many nets on a table, the best saved as a model."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from funcgrad.cli import main
+from funcgrad.cli.sweep import parse_range
+from funcgrad.data import moons
+from funcgrad.errors import InputError
+from funcgrad.tasks import Range
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    path = tmp_path_factory.mktemp("table") / "moons.csv"
+    x, y = moons(60)
+    rows = ["x1,x2,side", *(f"{a},{b},{s}" for (a, b), s in zip(x, y, strict=True))]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_sweep_saves_the_best_of_its_nets(table, tmp_path, capsys):
+    folder = tmp_path / "out"
+    arguments = [
+        "sweep", str(table), "--target", "side", "--members", "6", "--steps", "40",
+        "--learning-rate", "1e-4..1e-1", "--weight-decay", "1e-5..1e-2",
+        "--momentum", "0.5..0.95", "--init-scale", "0.5..2", "--hidden", "4",
+        "--out", str(folder),
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "sweep: 6 nets, learning rate 0.0001..0.1" in said
+    assert "falling to a tenth, 40 steps of 32 rows" in said
+    assert "the rows that chose the net: accuracy" in said
+    with open(folder / "sweep.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    losses = [float(row["loss"]) for row in rows]
+    assert losses == sorted(losses)
+    assert all(1e-4 <= float(row["learning_rate"]) <= 1e-1 for row in rows)
+    assert (folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+    # The saved model is a model like any other.
+    assert main(["evaluate", str(folder / "model.safetensors"), str(table)]) == 0
+    assert "accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--learning-rate", "0..1"], "--learning-rate must be one number above 0"),
+        (["--learning-rate", "1..0.1"], "got '1..0.1'"),
+        (["--momentum", "0.5..1"], "--momentum must be one number above 0 and below 1"),
+        (["--members", "0"], "--members must be at least 1, got 0"),
+    ],
+)
+def test_bad_ranges_are_one_sentence(arguments, sentence, table, tmp_path, capsys):
+    out = tmp_path / "out"
+    given = ["sweep", str(table), "--target", "side", "--out", str(out), *arguments]
+    assert main(given) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+    assert not out.exists()
+
+
+def test_ranges_are_drawn_evenly_in_the_logarithm():
+    drawn = Range(1e-4, 1e-1).draw(np.random.default_rng(0), 10_000)
+    counts, _ = np.histogram(np.log10(drawn), bins=[-4, -3, -2, -1])
+    assert counts.sum() == 10_000
+    # A third each; five standard deviations of a binomial either side, seed fixed.
+    assert np.all(abs(counts - 10_000 / 3) < 5 * np.sqrt(10_000 * 2 / 9))
+    assert parse_range("x", "0.5") == Range(0.5, 0.5)
+    with pytest.raises(InputError, match=r"two as LOW\.\.HIGH"):
+        parse_range("x", "a..b..c")

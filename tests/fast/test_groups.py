@@ -1,0 +1,91 @@
+"""Members in groups, in calls, on threads: the same nets as one vmap's."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from member_problems import KEY, MEMBERS, integer_problem, same_bits
+
+import funcgrad as fg
+from funcgrad.fast import groups
+
+
+def test_groups_and_calls_do_not_change_results(monkeypatch):
+    """Five members in three groups, in one, and in three that share two calls."""
+    model, objective, data = integer_problem()
+    hyper = {"learning_rate": 2.0 ** -np.arange(4, 9)}
+    monkeypatch.setattr(groups, "cores", lambda: 1)
+    results = []
+    for most, fewest_calls, progress in [
+        (2, 3, [(2, 5), (4, 5), (5, 5)]),
+        (5, 1, [(5, 5)]),
+        (2, 2, [(4, 5), (5, 5)]),
+    ]:
+        monkeypatch.setattr(groups, "MOST_MEMBERS_OF_A_GROUP", most)
+        monkeypatch.setattr(groups, "FEWEST_CALLS_OF_A_WORKER", fewest_calls)
+        seen = []
+        results.append(
+            fg.train_many(
+                objective, optax.sgd, model.init, hyper, data, steps=3, key=KEY,
+                progress=lambda *where, seen=seen: seen.append(where),
+            )
+        )  # fmt: skip
+        assert seen == progress
+    assert same_bits(results[0], results[1])
+    assert same_bits(results[0], results[2])
+
+
+def test_groups_run_on_several_threads(monkeypatch, small_groups):
+    model, objective, data = integer_problem()
+    together, threads = threading.Barrier(2, timeout=30), set()
+    device_get = jax.device_get
+
+    def meet(tree):
+        here = threading.current_thread()
+        if here is not threading.main_thread() and here not in threads:
+            threads.add(here)
+            together.wait()  # breaks unless two groups are under way
+        return device_get(tree)
+
+    monkeypatch.setattr(groups.jax, "device_get", meet)
+    hyper = {"learning_rate": np.full(6, 0.5)}
+    fg.train_many(objective, optax.sgd, model.init, hyper, data, steps=1, key=KEY)
+    assert len(threads) == 2
+
+
+def test_a_second_call_traces_nothing():
+    model, objective, data = integer_problem()
+    traces = 0
+
+    def counted(params, batch):
+        nonlocal traces
+        traces += 1
+        return objective(params, batch)
+
+    def run(rates):
+        return fg.train_many(
+            counted, optax.sgd, model.init, {"learning_rate": rates}, data, steps=2,
+            key=KEY,
+        )  # fmt: skip
+
+    run(np.full(4, 0.5))
+    assert traces == 1
+    run(np.full(4, 0.25))
+    assert traces == 1
+    run(np.full(5, 0.25))  # another size of group: the guard above can fail
+    assert traces == 2
+
+
+def test_jit_gives_the_same_members(small_groups):
+    model, objective, data = integer_problem()
+
+    def run(rates):
+        return fg.train_many(
+            objective, optax.sgd, model.init, {"learning_rate": rates}, data, steps=3,
+            key=KEY,
+        )  # fmt: skip
+
+    rates = jnp.full(MEMBERS, 0.0625)
+    assert same_bits(run(rates), jax.jit(run)(rates))

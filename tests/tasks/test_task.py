@@ -1,0 +1,74 @@
+"""Tables become tasks: kinds of columns, and rows that are held out."""
+
+import numpy as np
+from real_tables import real, write
+
+from funcgrad import tasks
+from funcgrad.data import Number
+
+
+def test_columns_that_never_vary_are_left_out_and_named(tmp_path, capsys):
+    write(tmp_path / "digits.csv", real("digits"), slice(0, 300))
+    task = tasks.load(tmp_path / "digits.csv", "target", seed=0)
+    varying = np.ptp(task.x[~task.held_out], axis=0) > 0
+    assert varying.all()
+    assert task.notes[0].startswith("left out 'pixel_0_0', ")
+    assert task.notes[0].endswith(" (the same in every row)")
+
+
+def test_standardised_from_the_training_part_only(tmp_path):
+    write(tmp_path / "diabetes.csv", real("diabetes"))
+    task = tasks.load(tmp_path / "diabetes.csv", "target", seed=0)
+    known = task.x[~task.held_out].astype(np.float64)
+    # 1e-6: the inputs were rounded to float32, whose half unit is 6e-8 near 1.
+    assert np.allclose(known.mean(axis=0), 0, atol=1e-6)
+    assert np.allclose(known.std(axis=0), 1, atol=1e-6)
+    assert abs(task.x[task.held_out].mean(axis=0)).max() > 0.01
+
+
+def test_each_class_is_held_out_alike_and_the_seed_decides(tmp_path):
+    write(tmp_path / "iris.csv", real("iris"))
+    one, again, other = (
+        tasks.load(tmp_path / "iris.csv", "target", seed=seed) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(np.bincount(one.y[one.held_out]), [10, 10, 10])
+    assert np.array_equal(one.held_out, again.held_out)
+    assert not np.array_equal(one.held_out, other.held_out)
+
+
+def test_kinds_of_columns(tmp_path):
+    rows = [f"{i}, {'ab'[i % 2]} ,{i % 2 == 0},{i},name{i},{i}.5" for i in range(60)]
+    (tmp_path / "t.csv").write_text(
+        "n;t;b;many;id;q\n" + "\n".join(rows).replace(",", ";")
+    )
+    few = tasks.load(tmp_path / "t.csv", "t", seed=0)
+    assert few.target.values == ("a", "b")
+    assert [c.name for c in few.inputs] == ["n", "b", "many", "q"]
+    assert few.inputs[1].values == ("False", "True")
+    assert few.notes == ("left out 'id' (text, more than 50 different values)",)
+    assert set(map(tuple, few.x[:, 1:3])) == {(0, 1), (1, 0)}
+    assert few.y.dtype == np.int32
+
+    many = tasks.load(tmp_path / "t.csv", "many", seed=0)
+    assert isinstance(many.target, Number)
+    assert many.notes[0] == (
+        "'many' has more than 50 different whole numbers, so it is predicted as a "
+        "quantity, not as classes"
+    )
+    assert isinstance(tasks.load(tmp_path / "t.csv", "q", seed=0).target, Number)
+
+
+def test_whole_numbers_are_classes_in_their_order(tmp_path):
+    lines = [f"{i}.25,{(10, 9, -1)[i % 3]}" for i in range(30)]
+    (tmp_path / "t.csv").write_text("\ufeffx,y\r\n" + "\r\n".join(lines))
+    task = tasks.load(tmp_path / "t.csv", "y", seed=0)
+    assert task.target.values == ("-1", "9", "10")
+    assert [c.name for c in task.inputs] == ["x"]
+
+
+def test_a_class_of_two_rows_is_always_learnt(tmp_path):
+    lines = [f"{i},{'rare' if i < 2 else 'ab'[i % 2]}" for i in range(23)]
+    (tmp_path / "t.csv").write_text("x,y\n" + "\n".join(lines))
+    for seed in range(20):
+        task = tasks.load(tmp_path / "t.csv", "y", seed=seed)
+        assert (task.y[~task.held_out] == 2).any()

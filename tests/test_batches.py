@@ -1,0 +1,86 @@
+"""What a step sees is a function of (key, step) alone."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from problems import (
+    arrays,
+    integer_problem,
+    relu_objective,
+    same_bits,
+)
+
+import funcgrad as fg
+
+STEPS = 20
+
+
+def test_batches_are_the_same_in_train_and_fit_and_over_resuming():
+    """On integers, in batches of 2 out of 7 rows: three a step, one row sits out."""
+    sizes, nested, _ = integer_problem()
+    rng = np.random.default_rng(1)
+    data = (rng.integers(-2, 3, (7, 2)) * 1.0, rng.choice([-1.0, 1.0], (7, 1)))
+    objective, optimizer = relu_objective(sizes), optax.sgd(2.0)
+    params, key = arrays(nested, "float32"), jax.random.key(3)
+    batching = {"batch_size": 2, "key": key}
+
+    state = fg.init_state(params, optimizer)
+    whole = fg.train(objective, optimizer, state, data, steps=STEPS, **batching)
+    first, losses_1 = fg.train(objective, optimizer, state, data, steps=7, **batching)
+    last, losses_2 = fg.train(
+        objective, optimizer, first, data, steps=STEPS - 7, **batching
+    )
+    resumed = (last, jnp.concatenate([losses_1, losses_2]))
+    fit = fg.fit(objective, optimizer, params, data, steps=STEPS, **batching)
+    begun = fg.fit(objective, optimizer, params, data, steps=7, **batching)
+    ended = fg.fit(objective, optimizer, begun.state, data, steps=STEPS - 7, **batching)
+    assert same_bits(whole, resumed)
+    assert same_bits(whole, (fit.state, fit.history.loss))
+    assert same_bits(whole[0], ended.state)
+    assert ended.history.step.tolist() == list(range(7, STEPS))
+
+    other = fg.train(
+        objective, optimizer, state, data, steps=STEPS, batch_size=2,
+        key=jax.random.key(4),
+    )  # fmt: skip
+    assert not same_bits(whole, other)
+
+
+def test_each_epoch_sees_every_row_once():
+    def objective(params, batch):
+        return jnp.sum(batch * params)
+
+    data = 2.0 ** jnp.arange(6)
+    state = fg.init_state(1.0, optax.sgd(0.0))
+    _, losses = fg.train(
+        objective, optax.sgd(0.0), state, data, steps=6, batch_size=2,
+        key=jax.random.key(0),
+    )  # fmt: skip
+    epochs = losses.reshape(2, 3)
+    # Distinct powers of two: only all six of them add up to 63.
+    assert epochs.sum(axis=1).tolist() == [63, 63]
+    assert epochs[0].tolist() != epochs[1].tolist()
+
+
+def test_a_rerun_with_the_same_key_gives_the_same_bits():
+    program = (
+        "import jax, optax, funcgrad as fg\n"
+        "model = fg.mlp([3, 8, 1])\n"
+        "key = jax.random.key(0)\n"
+        "data = (jax.random.normal(key, (20, 3)), jax.random.normal(key, (20, 1)))\n"
+        "fit = fg.fit(fg.objective(model, fg.squared_error), optax.adam(1e-2),\n"
+        "    model.init(key), data, steps=50, batch_size=4, key=key)\n"
+        "print([leaf.tobytes().hex() for leaf in jax.tree.leaves(\n"
+        "    jax.device_get(fit.state))])\n"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(outputs) == 1

@@ -1,0 +1,105 @@
+"""The run watched: the same as train, ended where it should be, and told in words."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from problems import arrays, arrays_of, same_bits, smooth_problem
+
+import funcgrad as fg
+from funcgrad import fitting
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_one_trace_for_a_whole_fit(batch_size):
+    batching = {"batch_size": batch_size, "key": jax.random.key(0)}
+    _, nested, data = smooth_problem()
+    model = fg.mlp([3, 4, 2])
+    traces = 0
+
+    def objective(params, batch):
+        nonlocal traces
+        traces += 1
+        return fg.squared_error(model.apply(params, batch[0]), batch[1])
+
+    params, optimizer = arrays(nested, "float32"), optax.adam(1e-3)
+    reports = []
+    fg.fit(
+        objective, optimizer, params, data, steps=1234, progress=reports.append,
+        **batching,
+    )  # fmt: skip
+    assert len(reports) > 2  # several chunks, of several sizes
+    assert [r.done for r in reports][-1] == 1234
+    assert traces == 1
+    fg.fit(objective, optimizer, params, data, steps=99, progress=None, **batching)
+    assert traces == 1
+
+
+def test_the_callers_arrays_live_on():
+    objective, nested, data = smooth_problem()
+    params, data = arrays(nested, "float32"), arrays_of(data)
+    before = jax.device_get((params, data))
+    fg.fit(objective, optax.adam(1e-2), params, data, steps=50, progress=None)
+    assert same_bits(before, (params, data))  # a donated array would raise here
+
+
+def test_until_ends_right_after_the_first_loss_that_small():
+    def objective(w, data):
+        return jnp.sum((w * data - 6) ** 2)
+
+    # As above with rate 1/16, the loss falls to a quarter each step: 16, 4, 1, 1/4, ...
+    fit = fg.fit(
+        objective, optax.sgd(1 / 16), 1.0, jnp.array([2.0]), steps=100, until=0.25
+    )
+    assert fit.history.loss.tolist() == [16, 4, 1, 0.25]
+    assert fit.state.step == 4
+    assert fit.state.params == 3 - 2 * 0.5**4
+
+
+@pytest.mark.parametrize("steps_before", [0, 1, 2, 10])
+def test_divergence_says_where_and_keeps_the_last_good_state(steps_before):
+    """Each step adds 1 to w, and the loss is infinite from w = `steps_before` on."""
+
+    def objective(w, data):
+        # The slope is 1, so a rate of -1 adds 1.
+        return jnp.sum(data * jnp.where(w > steps_before - 0.5, jnp.inf, w))
+
+    data = jnp.array([1.0])
+    with pytest.raises(fg.DivergedError, match=f"at step {steps_before}:") as caught:
+        fg.fit(objective, optax.sgd(-1.0), 0.0, data, steps=100)
+    fit = caught.value.fit
+    assert len(fit.history.loss) == steps_before
+    good = max(steps_before - 1, 0)  # the last update led to the infinite loss
+    assert fit.state.step == fit.state.params == good
+    assert f"after {good} updates" in str(caught.value)
+
+
+def test_nan_in_a_batch_stops_the_run():
+    data = jnp.array([1.0, jnp.nan])
+    with pytest.raises(fg.DivergedError, match="became nan at step"):
+        fg.fit(
+            lambda w, x: jnp.sum(w * x), optax.sgd(0.1), 1.0, data, steps=50,
+            batch_size=1, key=jax.random.key(0),
+        )  # fmt: skip
+
+
+def test_progress_line_is_for_terminals_only(capsys, monkeypatch):
+    report = fg.Progress(50, 200, 0.125, fg.State(None, None, None), 1234.5, 3.2)
+    fg.print_progress(report)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    fg.print_progress(report)
+    line = capsys.readouterr().err
+    assert "step 50/200  loss 0.125  1,234 steps/s  3 s left" in line
+
+
+def test_a_fit_may_be_longer_than_what_the_device_keeps():
+    steps = fitting.LONGEST_CHUNK + 10
+    fit = fg.fit(
+        lambda w, x: w * jnp.sum(x), optax.sgd(1.0), 0.0, np.ones(1, np.float32),
+        steps=steps, progress=None,
+    )  # fmt: skip
+    assert fit.history.loss.tolist() == [-float(i) for i in range(steps)]

@@ -1,0 +1,104 @@
+"""Whole runs lower for CPUs, CUDA and TPUs, and run on a GPU where there is one.
+
+Lowering needs no accelerator. It shows that nothing in a run is tied to the CPU; what
+XLA's compiler for the other platform makes of it is for the tests marked `gpu`.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import export
+
+import funcgrad as fg
+
+KEY = jax.random.key(0)
+
+
+PLATFORMS = ["cpu", "cuda", "tpu"]
+
+
+DATA = (np.ones((6, 3), np.float32), np.zeros((6, 1), np.float32))
+
+
+MODEL = fg.mlp([3, 4, 4, 1])
+
+
+OBJECTIVE = fg.objective(MODEL, fg.squared_error)
+
+
+def train(params, batch_size=None):
+    optimizer = optax.adam(1e-2)
+    state = fg.init_state(params, optimizer)
+    return fg.train(
+        OBJECTIVE, optimizer, state, DATA, steps=10, batch_size=batch_size, key=KEY
+    )
+
+
+def train_many(rates, batch_size=None):
+    return fg.train_many(
+        OBJECTIVE, optax.adam, MODEL.init, {"learning_rate": rates}, DATA, steps=10,
+        batch_size=batch_size, key=KEY,
+    )  # fmt: skip
+
+
+RUNS = [(train, MODEL.init(KEY)), (train_many, jnp.logspace(-3, -1, 5))]
+
+
+def numbers(result):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
+
+
+@pytest.mark.parametrize(("run", "argument"), RUNS, ids=["train", "train_many"])
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_a_whole_run_lowers_for_all_platforms_at_once(run, argument, batch_size):
+    exported = export.export(
+        jax.jit(lambda a: run(a, batch_size)), platforms=PLATFORMS
+    )(argument)
+    assert exported.platforms == tuple(PLATFORMS)
+    # The program for three platforms picks its branch when it is compiled for one.
+    for one, other in zip(
+        numbers(exported.call(argument)),
+        numbers(jax.jit(lambda a: run(a, batch_size))(argument)),
+        strict=True,
+    ):
+        assert np.array_equal(one, other)
+
+
+@pytest.fixture
+def gpu():
+    try:
+        return jax.devices("gpu")[0]
+    except RuntimeError:
+        pytest.skip("needs a GPU: JAX sees none here")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("many", [False, True])
+def test_a_gpu_trains_the_same_integers_as_a_cpu(gpu, many):
+    def draw(key, shape, dtype):
+        return jax.random.randint(key, shape, -1, 2).astype(dtype)
+
+    model = fg.mlp([2, 3, 1], activation=jax.nn.relu, initializer=draw)
+    objective = fg.objective(model, fg.squared_error)
+    data = (np.float32([[1, 2], [-1, 1], [2, 0]]), np.float32([[1], [0], [-1]]))
+
+    def run(rates):
+        if many:
+            return fg.train_many(
+                objective, optax.sgd, model.init, {"learning_rate": rates}, data,
+                steps=2, key=KEY,
+            )  # fmt: skip
+        optimizer = optax.sgd(rates[0])
+        state = fg.init_state(model.init(KEY), optimizer)
+        return fg.train(objective, optimizer, state, data, steps=2)
+
+    results = []
+    for device in (jax.devices("cpu")[0], gpu):
+        with jax.default_device(device), jax.default_matmul_precision("highest"):
+            results.append(numbers(jax.jit(run)(jnp.array([1 / 64, 1 / 32]))))
+            if many:  # not traced: in groups, on all devices of the first platform
+                results.append(numbers(run(np.float32([1 / 64, 1 / 32]))))
+    for same in zip(*results, strict=True):
+        assert all(np.array_equal(same[0], other) for other in same)
