@@ -217,7 +217,7 @@ def width(columns: Sequence[Column]) -> int:
 def is_number(cells: pl.Series) -> bool:
     """Tell whether cells are numbers, perhaps with a few mistakes among them."""
     _, bad = _parse(cells)
-    return int(bad.sum()) <= (1 - _NUMBERS_FROM) * len(cells)
+    return len(cells) - int(bad.sum()) >= _NUMBERS_FROM * len(cells)
 
 
 def is_whole(cells: pl.Series) -> bool:
@@ -231,7 +231,8 @@ def numbers(name: str, cells: Cells) -> np.ndarray:
     for wrong, required in ((bad, "numbers"), (~np.isfinite(values), "finite numbers")):
         if wrong.any():
             row = int(np.argmax(wrong))
-            given = repr(cells[row]) if wrong is bad else cells[row]
+            cell = _items(cells)[row]
+            given = repr(cell) if wrong is bad else cell
             raise InputError(
                 f"column {name!r} must hold {required}, got {given} in row {row + 1}"
                 f"{and_more(int(wrong.sum()))}: correct it or leave the row out"

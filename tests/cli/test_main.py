@@ -1,9 +1,9 @@
 """The entry point: help, version, exit codes, and what is missing."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
+
+from shell import ENVIRONMENT
 
 import funcgrad as fg
 from funcgrad import cli
@@ -50,5 +50,18 @@ def test_importing_the_entry_point_needs_no_extra():
         ["typer", "rich", "matplotlib", "polars", "flint"]
     )
     code = f"{blocked})); import funcgrad, funcgrad.cli, funcgrad.data, funcgrad.plots"
-    environment = os.environ | {"PYTHONPATH": str(Path(fg.__file__).parents[1])}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", code], check=True, env=ENVIRONMENT)
+
+
+def test_python_m_funcgrad_is_the_command(tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", "funcgrad", *arguments]
+        return subprocess.run(
+            command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+
+    assert run("--version").stdout == f"funcgrad {fg.__version__}\n"
+    refused = run("train", "moon")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("funcgrad: 'moon' is neither one of moons, xor")

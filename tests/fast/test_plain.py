@@ -1,0 +1,49 @@
+"""Without the fast forms, every result is the same: bit for bit on whole numbers."""
+
+from importlib import import_module
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from member_problems import KEY, integer_problem, same_bits
+
+import funcgrad as fg
+from funcgrad import ensemble
+from funcgrad.fast import loop
+
+
+def runs():
+    """Return what train, fit and train_many make of whole numbers, compiled afresh."""
+    jax.clear_caches()
+    model, objective, data = integer_problem()
+    optimizer = optax.sgd(1 / 64)
+    params = model.init(KEY)
+    state = fg.init_state(params, optimizer)
+    batching = {"steps": 3, "batch_size": 2, "key": KEY}
+    rates = {"learning_rate": 2.0 ** -np.arange(4, 14)}
+    trained = fg.train(objective, optimizer, state, data, **batching)
+    fit = fg.fit(objective, optimizer, params, data, progress=None, **batching)
+    many = fg.train_many(objective, optax.sgd, model.init, rates, data, **batching)
+    return trained, (fit.state, fit.history.loss), many
+
+
+def test_whole_numbers_are_the_same_without_anything_fast(monkeypatch, small_groups):
+    fast = runs()
+    calls = []
+
+    def plainly(f, own, shared, work, progress=None):
+        calls.append("groups")
+        return jax.jit(jax.vmap(f, (0, None)))(own, shared)
+
+    def dot(x, w):
+        calls.append("product")
+        return jnp.matmul(x, w)
+
+    monkeypatch.setattr(import_module("funcgrad.mlp"), "product", dot)
+    monkeypatch.setattr(loop, "steps_a_turn", lambda params, rows: 1)
+    monkeypatch.setattr(ensemble, "map_members", plainly)
+    plain = runs()
+    assert {"groups", "product"} <= set(calls)
+    assert same_bits(fast, plain)
+    assert len({float(x) for x in fast[2][1].ravel()}) > 10  # it does move

@@ -1,0 +1,102 @@
+"""What the shell's train does, in Python: load, plan, train, write."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from funcgrad import cli, tasks
+from funcgrad.data import Predictor
+from funcgrad.errors import InputError
+
+
+def test_python_trains_the_net_of_the_shell(tmp_path):
+    options = ["--hidden", "5", "--steps", "20", "--batch-size", "10", "--seed", "3"]
+    assert cli.main(["train", "xor", *options, "--out", str(tmp_path / "shell")]) == 0
+    task = tasks.load("xor", seed=3)
+    recipe = task.recipe._replace(hidden=(5,), steps=20, batch_size=10)
+    trained = tasks.train(tasks.plan(task, recipe, seed=3), progress=None)
+    written = tasks.write(tmp_path / "python", trained)
+    assert sorted(written) == sorted(p.name for p in (tmp_path / "shell").iterdir())
+    for name in written:
+        ours, theirs = ((tmp_path / f / name).read_bytes() for f in ("python", "shell"))
+        assert ours == theirs, name
+    assert trained.recipe.batch_size == 10
+
+
+def test_python_sweeps_the_nets_of_the_shell(tmp_path):
+    arguments = ["sweep", "xor", "--members", "5", "--steps", "20"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "shell")]) == 0
+    task = tasks.load("xor")
+    recipe = task.recipe._replace(steps=20)
+    ranges = {"learning_rate": tasks.Range(1e-4, 1e-1)}
+    swept = tasks.sweep(task, ranges, recipe, members=5)
+    tasks.write_sweep(tmp_path / "python", swept)
+    for name in ("sweep.csv", "model.safetensors", "sweep.png"):
+        ours, theirs = ((tmp_path / f / name).read_bytes() for f in ("python", "shell"))
+        assert ours == theirs, name
+    with open(tmp_path / "python/sweep.csv", newline="") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert losses == sorted(losses)
+
+
+def test_progress_gets_the_score_of_the_state_it_shows():
+    task = tasks.load("xor")
+    plan = tasks.plan(task, task.recipe._replace(steps=50))
+    seen = []
+    trained = tasks.train(plan, progress=lambda now, score: seen.append((now, score)))
+    now, score = seen[-1]
+    assert now.done == 50
+    assert score == trained.score(task.known)
+    predictor = plan.untrained._replace(params=now.state.params)
+    assert np.array_equal(predictor.outputs(task.x), trained.outputs)
+
+
+def test_a_predictor_of_a_run_is_the_one_in_its_file(tmp_path):
+    task = tasks.load("xor")
+    trained = tasks.train(
+        tasks.plan(task, task.recipe._replace(steps=5)), progress=None
+    )
+    tasks.write(tmp_path, trained)
+    loaded = Predictor.load(tmp_path / "model.safetensors")
+    corners = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
+    ours, theirs = trained.predictor.predict(corners), loaded.predict(corners)
+    assert ours.values.tolist() == theirs.values.tolist()
+    assert np.array_equal(ours.certainty, theirs.certainty)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"hidden": (4, 0)}, r"hidden must be whole numbers above 0.*got \(4, 0\)"),
+        ({"activation": "gelu"}, "activation must be one of relu.*got 'gelu'"),
+        ({"optimizer": "lion"}, "optimizer must be one of sgd.*got 'lion'"),
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0, got"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"batch_size": 201}, "batch_size must be from 1 to the 200 rows to train on"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_one_sentence(change, sentence):
+    task = tasks.load("xor")
+    recipe = task.recipe._replace(**change)
+    ranges = {"learning_rate": tasks.Range(0.1, 0.1)}
+    for start in (
+        lambda: tasks.plan(task, recipe),
+        lambda: tasks.sweep(task, ranges, recipe, members=1),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            start()
+
+
+def test_seeds_and_members_that_make_no_sense_are_one_sentence():
+    task = tasks.load("xor")
+    ranges = {"learning_rate": tasks.Range(0.1, 0.1)}
+    for start in (
+        lambda: tasks.load("xor", seed=-1),
+        lambda: tasks.plan(task, seed=-1),
+        lambda: tasks.sweep(task, ranges, seed=-1),
+    ):
+        with pytest.raises(InputError, match="seed must be from 0 to 4294967295"):
+            start()
+    with pytest.raises(InputError, match="members must be at least 1, got 0"):
+        tasks.sweep(task, ranges, members=0)
