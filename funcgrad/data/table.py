@@ -107,6 +107,12 @@ def cells_of(table: Any, names: Sequence[str]) -> list[Any]:
                 f"{listed(names)}, got shape {array.shape}"
             )
         cells = list(array.T)
+    lengths = sorted({len(c) for c in cells})
+    if len(lengths) > 1 or 0 in lengths:
+        raise InputError(
+            f"columns must have the same number of rows, at least one, got "
+            f"{' and '.join(map(str, lengths))}"
+        )
     _check_filled(dict(zip(names, cells, strict=True)))
     return cells
 
@@ -129,7 +135,9 @@ def _check_filled(cells: Mapping[str, Any]) -> None:
 def _missing(cells: Any) -> int:
     """Return how many cells nobody knows."""
     if is_polars(cells):
-        is_text = not cells.dtype.is_numeric()
+        import polars as pl
+
+        is_text = cells.dtype == pl.String
         return cells.null_count() + (cells.is_in(_MISSING).sum() if is_text else 0)
     if cells.dtype.kind in "biu":
         return 0

@@ -145,6 +145,8 @@ def test_any_number_of_rows_goes_through_one_compiled_function():
         ([[1.0, np.inf]], "'x2' must hold finite numbers, got inf in row 1"),
         ([["a", "2"]], "column 'x1' must hold numbers, got 'a' in row 1"),
         ({"x1": [None], "x2": [1.0]}, "missing values, 1 in 'x1'"),
+        ({"x1": [1.0], "x2": [1.0, 2.0]}, "the same number of rows.*got 1 and 2"),
+        (np.ones((0, 2)), "number of rows, at least one, got 0"),
     ],
 )
 def test_tables_that_do_not_fit_are_one_sentence(table, sentence):
