@@ -116,8 +116,8 @@ def many_cases(quick: bool, programs: dict[str, str]) -> Iterator[Case]:
     threads_of = {"one core": 1, f"{cores()} cores": cores()}
     for members in (64,) if quick else (64, 1024, 8192):
         steps = 20 if quick else 2**22 // members
-        full = {"members": members, "steps": steps}
-        small = {"members": members, "steps": max(steps // 20, 2)}
+        full: dict[str, Any] = {"members": members, "steps": steps}
+        small = {**full, "steps": max(steps // 20, 2)}
         yield Case("many", f"{members} nets", "net-step", {
             "funcgrad train_many": ours("many_train_many", **full),
             **{
@@ -175,7 +175,7 @@ def growth_cases(quick: bool, programs: dict[str, str]) -> Iterator[Case]:
     peak = {"peak: JAX matmul": limit("peak_jax", size=size)}
     yield Case("growth", "limit", "operation", peak)
     small, seed = (16, 64, 64, 1), SEED_SIZES
-    curves = {
+    curves: dict[str, list[tuple[str, tuple[int, ...], int, int]]] = {
         "width, 32 rows": [
             (f"{n} neurons", (n, n, n), 32, 1) for n in (4, 16, 64, 256, 1024, 2048)
         ],

@@ -90,7 +90,7 @@ def take_turns(
     rounds: int,
     interpreters: Mapping[str, str] | None = None,
 ) -> dict[str, Turns]:
-    """Let all that are there do a run each, round by round."""
+    """Start all, and let those that are ready do a run each, round by round."""
     workers: dict[str, Worker] = {}
     try:
         for name, contender in contenders.items():
