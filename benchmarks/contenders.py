@@ -1,25 +1,83 @@
 """Everybody who runs, each in a process of its own that waits for its turn.
 
 A contender is a function that sets itself up and returns `(run, units)`: `run()` does
-`units` units of work (steps, net-steps, rows) and returns when they are done. Called as
-a program, `python contenders.py NAME '{"argument": value}'` says that it is ready, and
-then times one run for each line it is given. A peer needs no more than its own library,
-so that each may run under another interpreter.
+`units` units of work (steps, net-steps, rows) and returns when they are done. It may
+return figures of its own, a dict; "seconds" among them replace what the clock says.
+
+Called as a program, `python contenders.py NAME '{"argument": value}'` answers in lines
+of JSON: once `{"versions": {...}}` when it is ready, and `{"seconds_per_unit": ...}`
+with other figures for each line that it is given. `{"absent": "needs ..."}` or
+`{"failed": "..."}` is its last line. A peer needs no more than its own library, so that
+each may run under another interpreter.
 """
 
 import importlib.metadata
+import importlib.util
 import itertools
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
+import traceback
 
 SEED_X = [[2.0, 3.0, -1.0], [3.0, -1.0, 0.5], [0.5, 1.0, 1.0], [1.0, 1.0, -1.0]]
 SEED_Y = [[1.0], [-1.0], [-1.0], [1.0]]
 SEED_SIZES = (3, 4, 4, 1)
 WIDE = (784, 512, 512, 10)
 RATE = 0.05
+
+# What funcgrad's extras bring, as modules; and the packages that are named otherwise.
+EXTRAS = {
+    "cli": ("flint", "matplotlib", "polars", "rich", "typer"),
+    "bench": ("equinox", "flax", "matplotlib", "micrograd", "sklearn", "torch"),
+}
+PACKAGES = {"flint": "python-flint", "sklearn": "scikit-learn"}
+COMPARED = ("jax", "optax", "equinox", "flax", "torch", "micrograd", "sklearn")
+
+
+class AbsentError(Exception):
+    """Raised where modules are missing; says which, and what to install."""
+
+
+def is_installed(module):
+    return importlib.util.find_spec(module) is not None
+
+
+def needs(*modules, extra=None):
+    """Say what is missing and how to install it: by `extra`, or one that has it all."""
+    packages = [PACKAGES.get(module, module) for module in modules]
+    having = [name for name, brings in EXTRAS.items() if {*modules} <= {*brings}]
+    extras = [f'"funcgrad[{name}]"' for name in ([extra] if extra else having)]
+    what = extras[0] if extras else " ".join(packages)
+    return f"needs {', '.join(packages)}: pip install {what}"
+
+
+def _require(*modules):
+    missing = [module for module in modules if not is_installed(module)]
+    if missing:
+        raise AbsentError(needs(*missing))
+
+
+def trouble(error):
+    """Return the answer: `absent` for what is not installed, `failed` for the rest."""
+    if isinstance(error, AbsentError):
+        return {"absent": str(error)}
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        module = error.name.partition(".")[0]
+        if not is_installed(module):
+            return {"absent": needs(module)}
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = (error.stderr or "").strip().splitlines()
+        return {"failed": lines[-1] if lines else f"exit code {error.returncode}"}
+    message = f"{type(error).__name__}: {error}"
+    return {"failed": message.strip().splitlines()[-1]}
+
+
+def _process(*command):
+    """Run a process to its end; return its stdout."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 # The seed's net, one step at a time.
@@ -30,9 +88,9 @@ def seed_c(binary, steps):
 
 
 def _check_c(binary, nets, steps, threads):
-    arguments = [binary, str(nets), str(steps), str(threads)]
-    nanoseconds = subprocess.run(arguments, capture_output=True, check=True).stdout
-    return 1e-9 * float(nanoseconds.split()[0]) * nets * steps  # without its start
+    answer = json.loads(_process(binary, str(nets), str(steps), str(threads)))
+    seconds = 1e-9 * answer["nanoseconds_per_step"] * nets * steps
+    return {"seconds": seconds}  # without its start
 
 
 def _jax_seed():
@@ -322,14 +380,14 @@ def moons_process(steps):
     """Run the whole process, from nothing to a trained model on disk."""
     import tempfile
 
+    _require("typer", "rich", "matplotlib", "polars", "flint")
+
     def run():
         with tempfile.TemporaryDirectory() as folder:
             code = "import sys; from funcgrad.cli import main; sys.exit(main())"
             arguments = ["train", "moons", "--hidden", "16,16", "--steps", str(steps)]
-            subprocess.run(
-                [sys.executable, "-c", code, *arguments, "--out", folder + "/run"],
-                check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+            out = ("--out", folder + "/run")
+            _process(sys.executable, "-c", code, *arguments, *out)
 
     return run, 1
 
@@ -346,7 +404,7 @@ def moons_script(steps):
         "fg.fit(fg.objective(model, fg.hinge), optax.sgd(0.1),\n"
         f"    model.init(jax.random.key(0)), (x, y), steps={steps}, progress=None)\n"
     )
-    return lambda: subprocess.run([sys.executable, "-c", code], check=True), 1
+    return lambda: _process(sys.executable, "-c", code), 1
 
 
 def moons_training(steps):
@@ -377,9 +435,9 @@ def moons_sklearn(steps):
         "MLPClassifier((16, 16), solver='sgd', batch_size=100, momentum=0,\n"
         f"    max_iter={steps}, tol=0, n_iter_no_change=10**9).fit(x, y)\n"
     )
-    import sklearn  # noqa: F401  absent is said by this process, not by its child
+    import sklearn  # noqa: F401  so that its absence and its version are known here
 
-    return lambda: subprocess.run([sys.executable, "-c", code], check=True), 1
+    return lambda: _process(sys.executable, "-c", code), 1
 
 
 def moons_micrograd(steps, of):
@@ -576,7 +634,7 @@ def growth(sizes, batch, members, steps):
 
 
 def compiling(steps, how):
-    """Seconds to compile, and megabytes that the process had at most after a run."""
+    """Seconds to compile, and bytes that the process had at most after a run."""
     import resource
 
     jax, fg, model, objective, optimizer, data = _jax_seed()
@@ -588,50 +646,46 @@ def compiling(steps, how):
         seconds = time.perf_counter() - start
         _ready(compiled(state, data))
     else:
-        fg.fit(objective, optimizer, state, data, steps=1, progress=None)
+        fg.fit(objective, optimizer, state.params, data, steps=1, progress=None)
         seconds = time.perf_counter() - start
-        fg.fit(objective, optimizer, state, data, steps=steps, progress=None)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return lambda: {"compile_s": seconds, "peak_mb": peak}, 1
+        fg.fit(objective, optimizer, state.params, data, steps=steps, progress=None)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak *= 1 if sys.platform == "darwin" else 1024  # Linux counts in kilobytes
+    return lambda: {"seconds": seconds, "peak_memory": peak}, 1
 
 
 def _versions():
-    versions = {"python": sys.version.split()[0]}
-    for package, module in (
-        ("jax", "jax"), ("optax", "optax"), ("equinox", "equinox"), ("flax", "flax"),
-        ("torch", "torch"), ("micrograd", "micrograd"), ("scikit-learn", "sklearn"),
-    ):  # fmt: skip
-        if module in sys.modules:
-            versions[package] = importlib.metadata.version(package)
-    return versions
+    loaded = [module for module in COMPARED if module in sys.modules]
+    packages = [PACKAGES.get(module, module) for module in loaded]
+    return {
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in packages},
+    }
 
 
-def _say(answer):
-    print(json.dumps(answer), file=_ANSWERS, flush=True)
+def _turn(run, units):
+    start = time.perf_counter()
+    result = run()
+    seconds = time.perf_counter() - start
+    figures = dict(result) if isinstance(result, dict) else {}
+    return {"seconds_per_unit": figures.pop("seconds", seconds) / units, **figures}
 
 
-def main():
+def main(say):
     name, arguments = sys.argv[1], json.loads(sys.argv[2])
     try:
         run, units = globals()[name](**arguments)
-    except ImportError as error:
-        return _say({"absent": f"{error.name or error} is not installed"})
-    run()  # compiles, fills caches
-    _say({"versions": _versions()})
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        result = run()
-        seconds = time.perf_counter() - start
-        if isinstance(result, dict):
-            _say(result)
-        else:
-            seconds = result if isinstance(result, float) else seconds
-            _say({"seconds_per_unit": seconds / units})
-    return None
+        run()  # compiles, fills caches
+        say({"versions": _versions()})
+        for _ in sys.stdin:
+            say(_turn(run, units))
+    except Exception as error:
+        traceback.print_exc()
+        say(trouble(error))
 
 
 if __name__ == "__main__":
     # What libraries print goes to stderr; the answers have stdout to themselves.
-    _ANSWERS = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    main()
+    main(lambda answer: print(json.dumps(answer), file=answers, flush=True))

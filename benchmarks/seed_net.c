@@ -2,8 +2,8 @@
    programmer would write it, every size known to the compiler.
 
    Build: cc -O3 -march=native -ffast-math -pthread seed_net.c -o seed_net -lm
-   Use:   seed_net NETS STEPS THREADS   prints the nanoseconds of a step of one net,
-          wall-clock time / (NETS * STEPS), and the sum of the last losses. */
+   Use:   seed_net NETS STEPS THREADS   prints, as JSON, the nanoseconds of a step of
+          one net, wall-clock time / (NETS * STEPS), and the sum of the last losses. */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -114,6 +114,7 @@ int main(int argc, char **argv) {
   }
   clock_gettime(CLOCK_MONOTONIC, &b);
   double seconds = (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
-  printf("%.4f %.9g\n", 1e9 * seconds / nets / steps, loss);
+  printf("{\"nanoseconds_per_step\": %.4f, \"loss\": %.9g}\n",
+         1e9 * seconds / nets / steps, loss);
   return 0;
 }

@@ -1,0 +1,128 @@
+"""Every contender runs, in a tiny mode; no time that they measure decides a test."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from benchmarks import cases, contenders
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    return cases.build_c(tmp_path_factory.mktemp("c"))
+
+
+def test_the_c_program_learns(programs):
+    """Its loss falls as funcgrad's does: not the same draw, but the same net."""
+    assert programs
+    for program in programs.values():
+        said = [
+            subprocess.run(
+                [program, "1", str(steps), "1"], capture_output=True, check=True
+            ).stdout
+            for steps in (1, 1000)
+        ]
+        losses = [json.loads(line)["loss"] for line in said]
+        assert losses[1] < losses[0] / 100
+
+
+def test_the_c_program_says_itself_how_long_it_took(programs):
+    for program in programs.values():
+        run, units = contenders.many_c(program, members=3, steps=5, threads=2)
+        assert run()["seconds"] > 0
+        assert units == 15
+
+
+OURS = [
+    ("seed_train", {"steps": 5}),
+    ("seed_fit", {"steps": 5}),
+    ("seed_dispatched", {"steps": 2}),
+    ("seed_equinox", {"steps": 2}),
+    ("seed_nnx", {"steps": 2}),
+    ("many_train_many", {"members": 4, "steps": 2}),
+    ("many_vmap_plain", {"members": 4, "steps": 2}),
+    ("moons_training", {"steps": 2}),
+    ("wide_train", {"rows": 8, "batch": 4}),
+    ("wide_fit", {"rows": 8, "batch": 4}),
+    ("wide_equinox", {"rows": 8, "batch": 4}),
+    ("wide_nnx", {"rows": 8, "batch": 4}),
+    ("peak_jax", {"size": 8}),
+    ("growth", {"sizes": [3, 4, 1], "batch": 4, "members": 3, "steps": 2}),
+    ("seed_torch", {"steps": 2}),
+    ("seed_micrograd", {"steps": 2}),
+    ("many_torch_bmm", {"members": 4, "steps": 2}),
+    ("many_torch_func", {"members": 4, "steps": 2}),
+    ("moons_micrograd", {"steps": 1, "of": 10}),
+    ("wide_torch", {"rows": 8, "batch": 4, "fused": True}),
+    ("peak_torch", {"size": 8}),
+]
+
+
+@pytest.mark.filterwarnings("default")  # peers warn as they like
+@pytest.mark.parametrize(("name", "arguments"), OURS, ids=[name for name, _ in OURS])
+def test_a_contender_runs(name, arguments):
+    try:
+        run, units = getattr(contenders, name)(**arguments)
+    except ImportError as error:
+        pytest.skip(f"{error.name} is not installed")
+    run()
+    assert units > 0
+
+
+def test_compiling_returns_its_seconds_and_its_memory():
+    for how in ("train", "fit"):
+        run, _ = contenders.compiling(steps=3, how=how)
+        figures = run()
+        assert figures.keys() == {"seconds", "peak_memory"}
+        assert figures["seconds"] > 0
+        assert figures["peak_memory"] > 10e6  # bytes; no JAX fits in ten megabytes
+
+
+@pytest.mark.parametrize(
+    ("modules", "sentence"),
+    [
+        (["typer"], 'needs typer: pip install "funcgrad[cli]"'),
+        (["torch"], 'needs torch: pip install "funcgrad[bench]"'),
+        (["sklearn"], 'needs scikit-learn: pip install "funcgrad[bench]"'),
+        (["rich", "flint"], 'needs rich, python-flint: pip install "funcgrad[cli]"'),
+        (["numpy"], "needs numpy: pip install numpy"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_extra_that_brings_it(modules, sentence):
+    assert contenders.needs(*modules) == sentence
+
+
+def test_extras_are_those_of_the_project(pytestconfig):
+    """They bring what is said, as pyproject.toml has it."""
+    import tomllib
+
+    with open(pytestconfig.rootpath / "pyproject.toml", "rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    extras["cli"] += extras["testing"]  # which `cli` includes
+    for name, modules in contenders.EXTRAS.items():
+        packages = [text.partition(">=")[0] for text in extras[name]]
+        named = [contenders.PACKAGES.get(module, module) for module in modules]
+        assert set(named) <= set(packages)
+
+
+def test_only_what_is_not_installed_is_absent():
+    import_error = ModuleNotFoundError("No module", name="no_such_library.part")
+    sentence = "needs no_such_library: pip install no_such_library"
+    assert contenders.trouble(import_error) == {"absent": sentence}
+    # The library is there, though not the part of it that somebody else relies on.
+    import_error = ModuleNotFoundError("No module named 'jax.gone'", name="jax.gone")
+    said = contenders.trouble(import_error)
+    assert said == {"failed": "ModuleNotFoundError: No module named 'jax.gone'"}
+    said = contenders.trouble(ImportError("cannot import x", name="torch"))
+    assert said == {"failed": "ImportError: cannot import x"}
+
+
+def test_a_process_that_failed_is_told_by_the_last_line_of_its_stderr():
+    error = subprocess.CalledProcessError(2, "program", stderr="Traceback\nno, 3\n")
+    assert contenders.trouble(error) == {"failed": "no, 3"}
+    error = subprocess.CalledProcessError(2, "program", stderr="")
+    assert contenders.trouble(error) == {"failed": "exit code 2"}
