@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax._src import source_info_util
 
+from funcgrad.jaxprs import inner_programs, opened
 from funcgrad.testing import gradients
 from funcgrad.testing.arithmetic import Doubtful, Exact, Rounded, Tie, is_real
 from funcgrad.testing.flint import flint, precision
@@ -23,8 +24,6 @@ from funcgrad.testing.walk import (
     MOVES,
     OTHERS,
     Uncovered,
-    inner_programs,
-    opened,
     walk,
 )
 

@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
+from funcgrad.jaxprs import opened, scan_counts
 from funcgrad.testing.arithmetic import (
     Doubtful,
     Exact,
@@ -77,21 +78,6 @@ def walk(
         outputs = step(eqn, [read(x) for x in eqn.invars], numbers, hook, needed)
         env.update(zip(eqn.outvars, outputs, strict=True))
     return [read(x) if u else None for x, u in zip(jaxpr.outvars, used, strict=True)]
-
-
-def opened(program: Any) -> tuple[Any, Sequence[Any]]:
-    """Return a jaxpr and the constants it closes over, under any supported JAX."""
-    jaxpr = getattr(program, "jaxpr", program)
-    return jaxpr, getattr(program, "consts", ()) or ()
-
-
-def inner_programs(eqn: Any) -> list[Any]:
-    """Return the jaxprs that an equation's parameters hold."""
-    found = []
-    for value in eqn.params.values():
-        several = value if isinstance(value, (tuple, list)) else (value,)
-        found += [x for x in several if hasattr(x, "eqns") or hasattr(x, "jaxpr")]
-    return found
 
 
 def _live(
@@ -890,19 +876,14 @@ def _while(
         carry = walk(p["body_jaxpr"], [*body, *carry], numbers, hook=hook)
 
 
-def scan_counts(eqn: Any) -> tuple[int, int]:
-    """Return the numbers of constants and of carried values, under any JAX."""
-    if "num_carry" in eqn.params:
-        return eqn.params["num_consts"], eqn.params["num_carry"]
-    consts, carry, _ = eqn.params["ft_in"].unpack()
-    return len(consts), len(carry)
-
-
 def _scan(
     eqn: Any, inputs: list[Any], numbers: Exact, hook: Hook | None, used: list[bool]
 ) -> list[Any]:
     p = eqn.params
-    n_consts, n_carry = scan_counts(eqn)
+    counts = scan_counts(p)
+    if counts is None:
+        raise Uncovered(eqn, "this JAX says in its own way what a scan carries")
+    n_consts, n_carry = counts
     consts, carry = inputs[:n_consts], inputs[n_consts : n_consts + n_carry]
     xs, length = inputs[n_consts + n_carry :], p["length"]
     rows: list[Any] = [None] * length
