@@ -262,7 +262,7 @@ def doctor() -> None:
     Products on small integers must be right to the last bit, and gradients of small
     programs are proven. Prints each check; the exit code is 1 if one fails.
     """
-    from funcgrad.doctor import describe_device, examine
+    from funcgrad.testing.doctor import describe_device, examine
 
     for name, what in describe_device().items():
         _say(f"{name}: {what}")

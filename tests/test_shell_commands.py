@@ -19,6 +19,7 @@ from funcgrad.crosscheck import gradient_line
 from funcgrad.data import moons
 from funcgrad.predictor import LOSSES, load_predictor, net
 from funcgrad.testing import check_gradients
+from funcgrad.testing.size import rows_that_fit
 
 # A process of its own finds the same funcgrad, whatever folder it runs in.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(fg.__file__).parents[1])}
@@ -289,13 +290,13 @@ def test_the_gradient_line_shows_the_whole_report_of_a_wrong_rule():
 
 def test_the_gradient_line_takes_as_many_rows_as_fit(monkeypatch):
     problem = nets("hinge")
-    whole = crosscheck._rows_that_fit(*problem)
+    whole = rows_that_fit(*problem, crosscheck.SECONDS)
     assert whole[0] == 12
-    monkeypatch.setattr(crosscheck, "_SECONDS", 2 * whole[1])
-    rows, _ = crosscheck._rows_that_fit(*problem)
+    monkeypatch.setattr(crosscheck, "SECONDS", 2 * whole[1])
+    rows, _ = rows_that_fit(*problem, crosscheck.SECONDS)
     assert 1 < rows < 12
     assert f" on {rows} of 12 rows" in gradient_line(*problem)
-    monkeypatch.setattr(crosscheck, "_SECONDS", whole[1] / 2)
+    monkeypatch.setattr(crosscheck, "SECONDS", whole[1] / 2)
     assert gradient_line(*problem).startswith("gradients: not proven, as one row would")
 
 
@@ -341,7 +342,7 @@ def test_head_may_close_the_pipe(moons_run, tmp_path):
 
 
 def test_doctor_tells_a_healthy_device_from_a_sick_one(capsys, monkeypatch):
-    from funcgrad import doctor
+    from funcgrad.testing import doctor
 
     fine, sick = (
         doctor.Finding("sums", "ok"),
