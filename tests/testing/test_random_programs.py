@@ -166,8 +166,8 @@ def test_jax_0_9_2_compiles_a_gradient_wrong():
 
 
 # Continuous integration runs a half on the oldest Python and the other on the newest.
-# A hundred of the programs, in ten seconds, are what runs without the exhaustive ones.
-BRIEF = [("float32", 0), ("float64", 1)]
+# Fifty of the programs, in five seconds, are what runs without the exhaustive ones.
+BRIEF = ("float32", 0)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ BRIEF = [("float32", 0), ("float64", 1)]
             dtype,
             part,
             id=f"{dtype}-{1 + part % 2}of2-{part}",
-            marks=() if (dtype, part) in BRIEF else pytest.mark.exhaustive,
+            marks=() if (dtype, part) == BRIEF else pytest.mark.exhaustive,
         )
         for dtype in TYPES
         for part in range(PARTS)
