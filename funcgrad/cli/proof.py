@@ -8,10 +8,10 @@ import numpy as np
 
 from funcgrad.model import Objective
 from funcgrad.testing import check_gradients
-from funcgrad.testing.size import estimate
+from funcgrad.testing.size import rows_that_fit
 
-# What the proof may take besides tracing; all of `funcgrad train moons` 3.5 s.
-_SECONDS = 0.75
+# What the proof may take besides tracing, lest it be the longest part of a short run.
+SECONDS = 0.75
 
 
 def gradient_line(
@@ -21,7 +21,7 @@ def gradient_line(
 
     Returns one line with the figure, or the whole report if the verdict is not ok.
     """
-    rows, seconds_for_one = _rows_that_fit(objective, params, batch)
+    rows, seconds_for_one = rows_that_fit(objective, params, batch, SECONDS)
     if not rows:
         return (
             f"gradients: not proven, as one row would take about "
@@ -40,23 +40,3 @@ def gradient_line(
         f"gradients: all {count:,} proven on {rows:,} of {len(batch[0]):,} rows: rules "
         f"exact, {rounding}"
     )
-
-
-def _rows_that_fit(
-    objective: Objective, params: Any, batch: tuple[np.ndarray, np.ndarray]
-) -> tuple[int, float]:
-    """Return how many rows the proof gets through in time, and what one row takes."""
-
-    def seconds(rows: int) -> float:
-        part = jax.tree.map(lambda a: a[:rows], batch)
-        primal = jax.make_jaxpr(objective)(params, part)
-        gradient = jax.make_jaxpr(jax.grad(objective))(params, part)
-        return estimate(primal, gradient)[0]
-
-    total = len(batch[0])
-    one, whole = seconds(1), seconds(total)
-    if whole <= _SECONDS:
-        return total, one
-    if one > _SECONDS:
-        return 0, one
-    return 1 + int((_SECONDS - one) / ((whole - one) / (total - 1))), one

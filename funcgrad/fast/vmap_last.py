@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Literal
 
+from funcgrad.jaxprs import scan_counts
+
 # Of these, the output has the shape of the operands, entry by entry.
 _NAMES = (
     "abs add add_any and ceil convert_element_type copy cos div eq erf exp exp2 expm1 "
@@ -92,8 +94,8 @@ def _apply(equation: Any, given: list[_Value], members: int) -> list[_Value]:
         return _walk(params["jaxpr"], given, members)
     if name in ("custom_jvp_call", "custom_vjp_call"):  # derivatives are taken before
         return _walk(params["call_jaxpr"], given, members)
-    counts = _scan_counts(params) if name == "scan" else None
-    if counts is not None:
+    counts = scan_counts(params) if name == "scan" else None
+    if counts is not None:  # else jax.vmap below, which is right too but slower
         return _scan(params, counts, given, members)
     if not any(v.mapped for v in given):
         out = primitive.bind(*arrays, **params)
@@ -152,20 +154,6 @@ def _scan(
         unroll=params["unroll"],
     )
     return [_Value(a, True) for a in (*end, *ys)]
-
-
-def _scan_counts(params: Any) -> tuple[int, int] | None:
-    """Return how many operands of a scan are constants and how many are carried.
-
-    A version of JAX that says it otherwise gets None, and so `jax.vmap`, which is right
-    too but slower; a test shows when that happens.
-    """
-    if "num_consts" in params:  # JAX 0.9
-        return params["num_consts"], params["num_carry"]
-    if "ft_in" in params:  # JAX 0.12
-        constants, carry, _ = params["ft_in"].unpack()
-        return len(tuple(constants.vals)), len(tuple(carry.vals))
-    return None
 
 
 def _cond(params: Any, given: list[_Value], members: int) -> list[_Value]:

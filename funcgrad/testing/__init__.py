@@ -1,6 +1,6 @@
 """The gradient proof: a verdict without tolerances, for any JAX function."""
 
-from funcgrad.testing.gradients import assert_gradients, check_gradients
+from funcgrad.testing.check import assert_gradients, check_gradients
 from funcgrad.testing.report import GradientReport, LeafReport
 from funcgrad.testing.rules import add_rule
 

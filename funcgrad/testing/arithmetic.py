@@ -1,12 +1,13 @@
-"""Three kinds of arithmetic over arrays of scalars, all with the same methods.
+"""Four kinds of number to evaluate a program with; three have the same arithmetic.
 
 | class     | an element is                         | what it gives                   |
 |-----------|---------------------------------------|---------------------------------|
 | `Exact`   | `flint.arb`                           | the exact value of a program    |
 | `Truth`   | `reference.Value`, or arb if constant | the true derivative             |
 | `Rounded` | `flint.arb`, radius = rounding so far | what floats may have made of it |
+| `Floats`  | the float itself                      | what JAX computes, op by op     |
 
-Arrays of real numbers are NumPy arrays of objects. Integers, booleans and keys stay
+Arrays of the first three are NumPy arrays of objects. Integers, booleans and keys stay
 what they are ("native"), inside `Doubtful` where rounding may have changed them.
 """
 
@@ -32,12 +33,20 @@ class Doubtful(NamedTuple):
     open: np.ndarray
 
 
-class Tie(NamedTuple):
-    """A comparison of two numbers that are exactly equal, and the equation it is in."""
+class Event(NamedTuple):
+    """What numbers note on the way; only the walk knows in which equation.
 
-    eqn: Any
-    a: Any
-    b: Any
+    | kind       | noted where                                                     |
+    |------------|-----------------------------------------------------------------|
+    | "tie"      | the two numbers `a` and `b` of a comparison are exactly equal   |
+    | "flip"     | rounding may turn a decision; both outcomes are kept            |
+    | "lost"     | rounding may change the path, and no other path is known        |
+    | "overflow" | a number leaves the range of its float type                     |
+    """
+
+    kind: str
+    a: Any = None
+    b: Any = None
 
 
 def is_real(x: Any) -> bool:
@@ -71,11 +80,7 @@ class Exact:
 
     def __init__(self, *, ideal_constants: bool = False):
         self.path: list[Any] = []
-        self.ties: list[Tie] = []
-        self.eqn: Any = None
-        self.caller: Any = None
-        self.callers: dict[int, Any] = {}
-        self.live: dict[Any, Any] = {}
+        self.events: list[Event] = []
         self._ideal = rules.ideal_constants() if ideal_constants else []
 
     # Making numbers ------------------------------------------------------------------
@@ -160,7 +165,7 @@ class Exact:
             return 1.0
         if x.is_nan() or y.is_nan():
             return math.nan
-        self.ties.append(Tie(self.eqn, a, b))
+        self.events.append(Event("tie", a, b))
         return 0.0
 
     def maximum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -188,7 +193,7 @@ class Exact:
         out = function(x)
         tiny = flint().arb(2) ** (-flint().ctx.prec // 2)
         if not bool(function(x - tiny) == function(x + tiny)):
-            self.ties.append(Tie(self.eqn, v, flint().arb(0)))
+            self.events.append(Event("tie", v, flint().arb(0)))
         return flint().arb(out.mid())
 
     def to_integers(self, x: np.ndarray, dtype: Any) -> Any:
@@ -256,13 +261,26 @@ class Exact:
         return x
 
 
+class Floats:
+    """Floats as they are: nothing is lifted, so that JAX runs every equation itself."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def lift(self, native: Any) -> Any:
+        return np.asarray(native)
+
+    def settled(self, x: Any) -> Any:
+        return x
+
+
 class Truth(Exact):
     """Scalars of the reference engine, so that `.backward()` gives derivatives."""
 
     def elementwise(
         self, rule: rules.Rule, arrays: list[np.ndarray], dtype: Any
     ) -> np.ndarray:
-        value, slopes, name = rule.value, rule.slopes, str(self.eqn and _name(self.eqn))
+        value, slopes = rule.value, rule.slopes
         if slopes is None:
             return each(value, *arrays)
 
@@ -276,7 +294,7 @@ class Truth(Exact):
             return Value(
                 out,
                 tuple(scalars[i] for i in taped),
-                name,
+                "rule",
                 tuple(local[i] for i in taped),
             )
 
@@ -323,9 +341,6 @@ class Rounded(Exact):
         super().__init__()
         self.path = path
         self._decided = iter(path)
-        self.flips: list[Any] = []
-        self.lost: list[Any] = []
-        self.out_of_range: list[Any] = []
 
     def _next(self) -> Any:
         return next(self._decided)
@@ -352,7 +367,7 @@ class Rounded(Exact):
                 return out
             if ball == arb("inf") or ball == arb("-inf"):
                 return ball
-            self.out_of_range.append(self.eqn)
+            self.events.append(Event("overflow"))
             return outside
 
         return each(wider, x)
@@ -404,7 +419,7 @@ class Rounded(Exact):
     def _doubtful(self, value: Any, open_: np.ndarray) -> Any:
         if not open_.any():
             return value
-        self.flips.append(self.eqn)
+        self.events.append(Event("flip"))
         return Doubtful(value, open_)
 
     def maximum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -460,7 +475,7 @@ class Rounded(Exact):
     def settled(self, x: Any) -> Any:
         """Return native numbers; a doubtful one leaves the path beyond the bound."""
         if isinstance(x, Doubtful):
-            self.lost.append(self.eqn)
+            self.events.append(Event("lost"))
             return x.value
         return x
 
@@ -522,7 +537,3 @@ def _product_rule(
     )
     children_and_local = list(zip(*pairs, strict=True))
     return children_and_local if children_and_local else ((), ())  # type: ignore
-
-
-def _name(eqn: Any) -> str:
-    return str(eqn.primitive.name)

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src import source_info_util
+from jax.extend import source_info_util
 
-from funcgrad.testing import gradients
-from funcgrad.testing.arithmetic import Doubtful, Exact, Rounded, Tie, is_real
+from funcgrad.jaxprs import inner_programs, opened
+from funcgrad.testing.arithmetic import (
+    Doubtful,
+    Exact,
+    Floats,
+    Rounded,
+    is_real,
+)
+from funcgrad.testing.compare import exact, lifted_constants, rule_is_wrong
 from funcgrad.testing.flint import flint, precision
+from funcgrad.testing.program import Program, integer_weights
 from funcgrad.testing.report import GradientReport
 from funcgrad.testing.rules import ELEMENTWISE
-from funcgrad.testing.ties import equations
-from funcgrad.testing.walk import (
-    CALLS,
-    MOVES,
-    OTHERS,
-    Uncovered,
-    inner_programs,
-    opened,
-    walk,
-)
+from funcgrad.testing.ties import places
+from funcgrad.testing.walk import CALLS, MOVES, OTHERS, Met, Place, Uncovered, Walk
 
 _HERE = os.path.dirname(__file__)
 
@@ -38,56 +39,63 @@ class Found(Exception):
         self.text = text
 
 
-def describe(eqn: Any, callers: dict[int, Any]) -> str:
+def describe(place: Place) -> str:
     """Return the primitive or custom rule of an equation and the line it comes from.
 
     Where the equation has no line of the user's, its caller's line stands in.
     """
-    name = eqn.primitive.name
+    name = place.eqn.primitive.name
     if name.startswith("custom_"):
         kind = name.removesuffix("_jaxpr").removesuffix("_call")
-        program, _ = opened(eqn.params["call_jaxpr"])
+        program, _ = opened(place.eqn.params["call_jaxpr"])
         name = f"{kind} `{program.debug_info.func_name}`"
     else:
         name = f"`{name}`"
-    frame = _user_frame(eqn)
-    while frame is None and callers.get(id(eqn)) is not None:
-        eqn = callers[id(eqn)]
-        frame = _user_frame(eqn)
-    if frame is None:
-        return name
-    line = linecache.getline(frame.file_name, frame.start_line).strip()
-    place = f"{name} at {frame.file_name}:{frame.start_line}"
-    return f"{place}\n    {line}" if line else place
+    for eqn in (place.eqn, *reversed(place.callers)):
+        found = user_line(eqn)
+        if found is not None:
+            file, number = found
+            line = linecache.getline(file, number).strip()
+            where = f"{name} at {file}:{number}"
+            return f"{where}\n    {line}" if line else where
+    return name
 
 
-def _user_frame(eqn: Any) -> Any:
-    """Return the innermost frame outside JAX and outside this package."""
-    frames = source_info_util.user_frames(eqn.source_info.traceback)
-    return next((f for f in frames if not f.file_name.startswith(_HERE)), None)
+def user_line(eqn: Any) -> tuple[str, int] | None:
+    """Return file and line of the innermost frame outside JAX and this package.
+
+    What else is no user's code, JAX knows: libraries tell it with
+    `jax.extend.source_info_util.register_exclusion`.
+    """
+    text = source_info_util.summarize(eqn.source_info, num_frames=1000)
+    for frame in reversed(text.splitlines()):  # the innermost is last
+        found = re.fullmatch(r"(.+?):(\d+)(:\d+)? \(.*\)", frame)
+        if found and not found[1].startswith(_HERE):
+            return found[1], int(found[2])
+    return None
 
 
 # rule ---------------------------------------------------------------------------------
 
 
-def of_rule(program: Any, given: bool) -> str:
+def of_rule(program: Program, given: bool) -> str:
     """Return the first equation whose own derivative differs from the truth."""
     if given:
         return "the function passed as grad="
     seen: dict[int, int] = {}
 
-    def hook(eqn: Any, inputs: list[Any], outputs: list[Any]) -> None:
+    def hook(place: Place, inputs: list[Any], outputs: list[Any]) -> None:
         # An equation of a loop is tried at four of its turns.
+        eqn = place.eqn
         seen[id(eqn)] = seen.get(id(eqn), 0) + 1
         if seen[id(eqn)] <= 4 and differs(eqn, inputs):
-            raise Found(describe(eqn, numbers.callers))
+            raise Found(describe(place))
 
-    hook.looks_inside_custom_rules = False  # type: ignore[attr-defined]
     numbers = Exact()
     variables = [numbers.lift(x) for x in program.variables]
-    constants = gradients.lifted_constants(program, numbers)
+    inputs = [*variables, *lifted_constants(program, numbers)]
     try:
-        walk(program.primal, [*variables, *constants], numbers, hook=hook)
+        Walk(numbers, hook=hook, inside_custom_rules=False).run(program.primal, inputs)
     except Found as found:
         return found.text
     return (
@@ -119,7 +127,7 @@ def differs(eqn: Any, inputs: list[Any]) -> bool:
     ]
     primal = jax.make_jaxpr(call)(*shapes)
     outputs: list[Any] = [v.aval for v in primal.jaxpr.outvars]
-    weights = gradients.integer_weights(outputs)
+    weights = integer_weights(outputs)
 
     def pull(*variables: Any) -> Any:
         _, vjp = jax.vjp(call, *variables)
@@ -127,7 +135,7 @@ def differs(eqn: Any, inputs: list[Any]) -> bool:
             [jnp.asarray(w, s.dtype) for w, s in zip(weights, outputs, strict=True)]
         )
 
-    alone = gradients.Program(
+    alone = Program(
         primal=primal,
         gradient=(traced := jax.make_jaxpr(pull)(*shapes)),
         bound=traced,
@@ -137,7 +145,7 @@ def differs(eqn: Any, inputs: list[Any]) -> bool:
         paths=[],
         values=[],
     )
-    return gradients.rule_is_wrong(alone)
+    return rule_is_wrong(alone)
 
 
 def _floating(dtype: Any) -> bool:
@@ -147,32 +155,30 @@ def _floating(dtype: Any) -> bool:
 # pole ---------------------------------------------------------------------------------
 
 
-def of_pole(program: Any, rounded: Rounded) -> str:
+def of_pole(program: Program, rounding: Walk) -> str:
     """Return the equation that made an infinity, and the one that made it a NaN."""
-    made: list[Any] = []
+    made: list[Place] = []
 
-    def hook(eqn: Any, inputs: list[Any], outputs: list[Any]) -> None:
+    def hook(place: Place, inputs: list[Any], outputs: list[Any]) -> None:
         before = [x for x in inputs if is_real(x)]
         after = [x for x in outputs if is_real(x)]
         if _any(_is_nan, after) and not _any(_is_nan, before):
             if _any(_is_infinite, before) and made:
-                first = describe(made[0], numbers.callers)
-                second = describe(eqn, numbers.callers)
+                first, second = describe(made[0]), describe(place)
                 raise Found(f"{first}\n  makes an infinity, and then a NaN in {second}")
-            raise Found(f"{describe(eqn, numbers.callers)}\n  makes a NaN")
+            raise Found(f"{describe(place)}\n  makes a NaN")
         if _any(_is_infinite, after) and not _any(_is_infinite, before):
-            made.append(eqn)
+            made.append(place)
 
-    numbers = Exact()
     try:
-        gradients.exact(program, numbers, hook=hook)
+        exact(program, Walk(Exact(), hook=hook))
     except Found as found:
         return found.text
     if made:
-        return f"{describe(made[0], numbers.callers)}\n  makes an infinity"
-    if rounded.out_of_range:
-        place = describe(rounded.out_of_range[0], rounded.callers)
-        return f"{place}\n  leaves the range of its float type"
+        return f"{describe(made[0])}\n  makes an infinity"
+    overflows = rounding.where("overflow")
+    if overflows:
+        return f"{describe(overflows[0])}\n  leaves the range of its float type"
     return "the primal program: its true derivative is not finite here"
 
 
@@ -191,35 +197,26 @@ def _is_infinite(x: Any) -> bool:
 # compiler -----------------------------------------------------------------------------
 
 
-class _Eager(Exact):
-    """Floats as they are: JAX runs every equation by itself."""
-
-    def lift(self, native: Any) -> Any:
-        return np.asarray(native)
-
-
-def of_compiler(program: Any, path: list[Any]) -> str:
+def of_compiler(program: Program, path: list[Any]) -> str:
     """Return the equation at which running op by op first leaves the bound."""
-    numbers = _Eager()
     steps: list[tuple[Any, list[Any]]] = []
+    bound = Walk(Rounded(path), hook=lambda p, i, out: steps.append((p.eqn, out)))
     with precision(64):
-        gradients.exact(
-            program, Rounded(path), hook=lambda e, i, o: steps.append((e, o))
-        )
+        exact(program, bound)
     bounds = iter(steps)
 
-    def hook(eqn: Any, inputs: list[Any], outputs: list[Any]) -> None:
+    def hook(place: Place, inputs: list[Any], outputs: list[Any]) -> None:
         expected, balls = next(bounds, (None, []))
-        if expected is not eqn:
-            place = describe(eqn, numbers.callers)
-            raise Found(f"{place}\n  run op by op, floats take another path from here")
+        if expected is not place.eqn:
+            raise Found(
+                f"{describe(place)}\n  run op by op, floats take another path from here"
+            )
         for value, ball in zip(outputs, balls, strict=True):
             if is_real(ball) and not _inside(value, ball):
-                place = describe(eqn, numbers.callers)
-                raise Found(f"{place}\n  leaves the bound when run by itself")
+                raise Found(f"{describe(place)}\n  leaves the bound when run by itself")
 
     try:
-        gradients.exact(program, numbers, hook=hook)
+        exact(program, Walk(Floats(), hook=hook))
     except Found as found:
         return found.text
     return (
@@ -239,24 +236,25 @@ def _inside(value: Any, balls: np.ndarray) -> bool:
 # kink, uncovered, flips ---------------------------------------------------------------
 
 
-def of_kink(
-    variables: list[np.ndarray], met: list[Tie], callers: dict[int, Any]
-) -> str:
-    found = equations(variables, met)[:3]
-    return "\n".join(f"tie in {describe(eqn, callers)}" for eqn in found)
+def of_kink(variables: list[np.ndarray], met: list[Met]) -> str:
+    """Return where the variables are tied, three places at most."""
+    found = places(variables, met)[:3]
+    return "\n".join(f"tie in {describe(place)}" for place in found)
 
 
-def uncovered(missing: Uncovered, program: Any) -> GradientReport:
+def uncovered(missing: Uncovered, program: Program) -> GradientReport:
     """Return the report that names what has no rule, and how to add one."""
+    assert missing.place is not None  # every walk says where it was
+    name = missing.place.eqn.primitive.name
     others = sorted(_unknown(program.primal) | _unknown(program.bound))
     why = f" ({missing.why})" if missing.why else ""
     notes = [
-        f"if `{missing.name}` acts on each element by itself, teach it to the proof: "
-        f'funcgrad.testing.add_rule("{missing.name}", value, slopes)'
+        f"if `{name}` acts on each element by itself, teach it to the proof: "
+        f'funcgrad.testing.add_rule("{name}", value, slopes)'
     ]
     if others:
         notes.append("without a rule in this program: " + ", ".join(others))
-    culprit = f"{describe(missing.eqn, missing.callers)}{why}"
+    culprit = f"{describe(missing.place)}{why}"
     return GradientReport("uncovered", (), tuple(notes), culprit)
 
 
@@ -276,21 +274,17 @@ def _unknown(program: Any) -> set[str]:
     return out
 
 
-def path_notes(rounded: Rounded) -> list[str]:
+def path_notes(rounding: Walk) -> list[str]:
     """Say where rounding may have turned a decision."""
     notes = []
-    for eqn in _once(rounded.flips)[:3]:
+    for place in rounding.where("flip")[:3]:
         notes.append(
-            f"rounding may turn the comparison in {describe(eqn, rounded.callers)}\n"
+            f"rounding may turn the comparison in {describe(place)}\n"
             f"  the bound holds both outcomes"
         )
-    for eqn in _once(rounded.lost)[:3]:
+    for place in rounding.where("lost")[:3]:
         notes.append(
-            f"rounding may change the path taken by {describe(eqn, rounded.callers)}\n"
+            f"rounding may change the path taken by {describe(place)}\n"
             f"  no bound is known for another path, so only the rules were judged"
         )
     return notes
-
-
-def _once(eqns: list[Any]) -> list[Any]:
-    return list({id(eqn): eqn for eqn in eqns}.values())

@@ -62,7 +62,7 @@ def examine() -> Iterator[Finding]:
     """Yield one finding after another, so that a caller can print as it goes."""
     for rows in ROWS:
         for name, f, exact in _products(rows):
-            yield _on_integers(f"{name}, {rows:,} rows", f, *exact)
+            yield on_integers(f"{name}, {rows:,} rows", f, *exact)
     yield from _proofs()
 
 
@@ -112,9 +112,10 @@ def _integers(*shape: int) -> np.ndarray:
     return ((np.arange(count) * 5 + count) % 7 - 3).reshape(shape)
 
 
-def _on_integers(
+def on_integers(
     name: str, f: Callable[..., Any], inputs: tuple[Any, ...], right: tuple[Any, ...]
 ) -> Finding:
+    """Compare what the compiled f gives on integers with what is right, exactly."""
     got = jax.jit(f)(*(jnp.asarray(x, jnp.float32) for x in inputs))
     for i, (g, r) in enumerate(zip(got, right, strict=True)):
         wrong = np.argwhere(np.asarray(g) != r)
@@ -138,7 +139,7 @@ def _proofs() -> Iterator[Finding]:
         return jnp.asarray(draw.standard_normal(shape), jnp.float32)
 
     x, w, b, scale = normal(8, 5), normal(5, 3), normal(3), normal(3)
-    yield _proof(
+    yield proof(
         "float32 products (TF32?)",
         lambda x, w: x @ w,
         normal(4, 64),
@@ -146,41 +147,42 @@ def _proofs() -> Iterator[Finding]:
         advice=LOW_PRECISION,
         argnums=(0, 1),
     )
-    yield _proof(
+    yield proof(
         "scale * (x @ w + b)", lambda p: p[0] * (x @ p[1] + p[2]), (scale, w, b)
     )
-    yield _proof(
+    yield proof(
         "vmapped scale * (x @ w + b)",
         jax.vmap(lambda p: p[0] * (x @ p[1] + p[2])),
         (normal(4, 3), normal(4, 5, 3), normal(4, 3)),
     )
-    yield _proof(
+    yield proof(
         "a scan of tanh layers",
         lambda w: jax.lax.scan(lambda h, _: (jnp.tanh(h @ w), h), x, None, length=4)[0],
         normal(5, 5),
     )
     y, labels = normal(6, 3), jnp.array([0, 2, 1, 1, 0, 2])
     signs = jnp.where(y > 0, 1.0, -1.0)
-    yield _proof("squared_error", losses.squared_error, y, y[::-1])
-    yield _proof("mean_squared_error", losses.mean_squared_error, y, y[::-1])
-    yield _proof("hinge", losses.hinge, y[:, 0], signs[:, 0])
-    yield _proof("cross_entropy", losses.cross_entropy, y, labels)
-    yield _proof(
+    yield proof("squared_error", losses.squared_error, y, y[::-1])
+    yield proof("mean_squared_error", losses.mean_squared_error, y, y[::-1])
+    yield proof("hinge", losses.hinge, y[:, 0], signs[:, 0])
+    yield proof("cross_entropy", losses.cross_entropy, y, labels)
+    yield proof(
         "binary_cross_entropy",
         losses.binary_cross_entropy,
         y[:, 0],
         (signs[:, 0] + 1) / 2,
     )
-    yield _proof("l2", losses.l2, (w, b))
+    yield proof("l2", losses.l2, (w, b))
 
 
-def _proof(
+def proof(
     name: str,
     f: Callable[..., Any],
     *args: Any,
     advice: str = WRONG_NUMBERS,
     argnums: Any = 0,
 ) -> Finding:
+    """Prove one gradient on this device."""
     report = check_gradients(f, *args, argnums=argnums)
     if report.ok:
         return Finding(f"gradient of {name}", "ok")

@@ -100,8 +100,8 @@ def cbrt(x: Any) -> Any:
 
 # The errors of elementary functions, in ulps. XLA's own tanh, log1p, erf and logistic
 # are approximations; these figures are at least 1.5 times the worst seen on CPU over
-# a dense sweep, and `tests/test_proof_bound.py` holds XLA to them. A quotient may be
-# computed as a product with the reciprocal, or by a GPU's 2-ulp division.
+# a dense sweep, and `tests/testing/test_rounding.py` holds XLA to them. A quotient may
+# be computed as a product with the reciprocal, or by a GPU's 2-ulp division.
 _LIKE_LOG1P = {"float32": 8, "float64": 260, "bfloat16": 8, "float16": 8}
 # Computed as exp of a rounded multiple of x, so that the error grows with |x|.
 _SCALED_ARGUMENT = {"float32": 40, "float64": 800, "bfloat16": 40, "float16": 40}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
-from funcgrad.testing.walk import inner_programs, opened
+import jax
+
+from funcgrad.jaxprs import inner_programs, opened
 
 # Measured on one of two shared cores: a scalar costs about 14 microseconds over all
 # walks, a multiply-add inside a product about 5, and a taped number about 600 bytes.
@@ -59,3 +62,26 @@ def refuse_if_too_large(primal: Any, gradient: Any, seconds: float) -> None:
         f"limit is {seconds:,.0f} s and {MEMORY / 1e9:.0f} GB. Check fewer rows of the "
         f"batch (1 in {share:,}), or hold leaves constant by closing over them{more}"
     )
+
+
+def rows_that_fit(
+    objective: Callable[..., Any], params: Any, batch: Any, seconds: float
+) -> tuple[int, float]:
+    """Return how many rows of `batch` are checked in `seconds`, and what one takes.
+
+    `objective(params, batch)` is a scalar; every leaf of `batch` has its rows first.
+    """
+
+    def taken(rows: int) -> float:
+        part = jax.tree.map(lambda a: a[:rows], batch)
+        primal = jax.make_jaxpr(objective)(params, part)
+        gradient = jax.make_jaxpr(jax.grad(objective))(params, part)
+        return estimate(primal, gradient)[0]
+
+    total = len(jax.tree.leaves(batch)[0])
+    one, whole = taken(1), taken(total)
+    if whole <= seconds:
+        return total, one
+    if one > seconds:
+        return 0, one
+    return 1 + int((seconds - one) / ((whole - one) / (total - 1))), one

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.testing.arithmetic import Tie, data, each
+from funcgrad.testing.arithmetic import Event, data, each
 from funcgrad.testing.flint import flint, precision
+from funcgrad.testing.walk import Met, Place
 from reference import Value
 
 # Two moved points disagree with each other by the infinitesimal times the curvature,
@@ -29,7 +30,7 @@ Shifted = Callable[[list[np.ndarray]], list[np.ndarray]]
 def judge(
     variables: list[np.ndarray],
     floats: list[np.ndarray],
-    met: list[Tie],
+    met: list[Met],
     given: list[np.ndarray],
     shifted: Shifted,
     *,
@@ -37,7 +38,7 @@ def judge(
 ) -> list[np.ndarray]:
     """Return "", "between" or "kink" for each element of each variable.
 
-    `variables` are the Values that the truth was computed from, `met` the ties seen
+    `variables` are the Values that the truth was computed from, `met` what was met
     then, `given` the derivatives to judge, and `shifted(shift)` returns the true
     derivatives at the moved point. The interval at an element spans the derivatives at
     random neighbouring points and, where that leaves it outside, at one step to the
@@ -74,28 +75,34 @@ def judge(
     return verdicts
 
 
-def reached(variables: list[np.ndarray], met: list[Tie]) -> bool:
+def reached(variables: list[np.ndarray], met: list[Met]) -> bool:
     """Return whether some tied comparison was made from the variables."""
     return any(r.any() for r in _reached(variables, met))
 
 
-def equations(variables: list[np.ndarray], met: list[Tie]) -> list[Any]:
-    """Return the equations with ties that the variables take part in, once each."""
+def places(variables: list[np.ndarray], met: list[Met]) -> list[Place]:
+    """Return where there are ties that the variables take part in, once each."""
     own = {id(v) for array in variables for v in array.ravel()}
-    found: dict[int, Any] = {}
-    for tie in met:
-        if id(tie.eqn) not in found and own & _ancestors(tie):
-            found[id(tie.eqn)] = tie.eqn
+    found: dict[int, Place] = {}
+    for place, events in met:
+        for tie in _ties(events):
+            if id(place.eqn) not in found and own & _ancestors(tie):
+                found[id(place.eqn)] = place
     return list(found.values())
 
 
-def _ancestors(tie: Tie) -> set[int]:
+def _ties(events: list[Event]) -> list[Event]:
+    return [event for event in events if event.kind == "tie"]
+
+
+def _ancestors(tie: Event) -> set[int]:
     return {id(node) for x in (tie.a, tie.b) if type(x) is Value for node in x.graph()}
 
 
-def _reached(variables: list[np.ndarray], met: list[Tie]) -> list[np.ndarray]:
+def _reached(variables: list[np.ndarray], met: list[Met]) -> list[np.ndarray]:
     """Return which variables some tied comparison was made from."""
-    tied = tuple(x for tie in met for x in (tie.a, tie.b) if type(x) is Value)
+    ties = [tie for _, events in met for tie in _ties(events)]
+    tied = tuple(x for tie in ties for x in (tie.a, tie.b) if type(x) is Value)
     zero = flint().arb(0)
     nodes = Value(zero, tied, "ties", (zero,) * len(tied)).graph()
     above = {id(node) for node in nodes}

@@ -8,9 +8,10 @@ followed. What is in none of these raises `Uncovered`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,12 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
+from funcgrad.jaxprs import opened, scan_counts
 from funcgrad.testing.arithmetic import (
     Doubtful,
+    Event,
     Exact,
+    Floats,
     data,
     each,
     infinite,
@@ -32,86 +36,174 @@ from funcgrad.testing.arithmetic import (
 from funcgrad.testing.flint import flint
 from funcgrad.testing.rules import APPROXIMATED, ELEMENTWISE, Rule, whole_power
 
-Hook = Callable[[Any, list[Any], list[Any]], None]
+
+class Place(NamedTuple):
+    """An equation, and the calls and loops that it is inside of, outermost first."""
+
+    eqn: Any
+    callers: tuple[Any, ...] = ()
+
+
+class Met(NamedTuple):
+    """What the numbers noted at one place."""
+
+    place: Place
+    events: list[Event]
+
+
+Hook = Callable[[Place, list[Any], list[Any]], None]
 
 
 class Uncovered(NotImplementedError):
-    """Raised at an equation that the proof has no exact rule for."""
+    """Raised at an equation that the proof has no exact rule for.
 
-    def __init__(self, eqn: Any, why: str = ""):
-        self.eqn = eqn
-        self.name = str(eqn.primitive.name)
-        self.why = why
-        self.callers: dict[int, Any] = {}
-        super().__init__(self.name)
-
-
-def walk(
-    program: Any,
-    inputs: Sequence[Any],
-    numbers: Exact,
-    *,
-    hook: Hook | None = None,
-    used: Sequence[bool] | None = None,
-) -> list[Any]:
-    """Evaluate a (closed) jaxpr on `inputs` and return its outputs.
-
-    `inputs` are arrays of the kind of number that `numbers` computes with, or native
-    arrays. `hook(eqn, inputs, outputs)` is called after each equation that is no call
-    or loop. Equations that nothing in `used` outputs needs are left out, as a compiler
-    would.
+    A rule says `why`; the walk says at which `place`.
     """
-    jaxpr, consts = opened(program)
-    if used is None:
-        used = [True] * len(jaxpr.outvars)
-    env: dict[Any, Any] = {}
 
-    def read(atom: Any) -> Any:
-        value = atom.val if isinstance(atom, core.Literal) else env[atom]
-        return numbers.lift(value) if _is_float(value) else value
-
-    env.update(zip(jaxpr.constvars, consts, strict=True))
-    env.update(zip(jaxpr.invars, inputs, strict=True))
-    for eqn, needed in _live(jaxpr, tuple(used), numbers):
-        numbers.callers[id(eqn)] = numbers.caller
-        outputs = step(eqn, [read(x) for x in eqn.invars], numbers, hook, needed)
-        env.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(x) if u else None for x, u in zip(jaxpr.outvars, used, strict=True)]
+    def __init__(self, why: str = ""):
+        self.why = why
+        self.place: Place | None = None
+        super().__init__(why)
 
 
-def opened(program: Any) -> tuple[Any, Sequence[Any]]:
-    """Return a jaxpr and the constants it closes over, under any supported JAX."""
-    jaxpr = getattr(program, "jaxpr", program)
-    return jaxpr, getattr(program, "consts", ()) or ()
+class Walk:
+    """One evaluation of a program with one kind of number.
+
+    `hook(place, inputs, outputs)` is called after each equation that is no call or
+    loop; a function with a custom rule counts as one equation to it unless
+    `inside_custom_rules`. What the numbers noted on the way is in `met`, with the place
+    where they did.
+    """
+
+    def __init__(
+        self,
+        numbers: Exact | Floats,
+        *,
+        hook: Hook | None = None,
+        inside_custom_rules: bool = True,
+    ):
+        self.numbers: Any = numbers
+        self.inside_custom_rules = inside_custom_rules
+        self.met: list[Met] = []
+        self._hook = hook
+        self._callers: tuple[Any, ...] = ()
+        self._live: dict[tuple[int, tuple[bool, ...]], list[tuple[Any, list[bool]]]]
+        self._live = {}
+
+    def run(
+        self, program: Any, inputs: Sequence[Any], used: Sequence[bool] | None = None
+    ) -> list[Any]:
+        """Evaluate a (closed) jaxpr on `inputs` and return its outputs.
+
+        `inputs` are arrays of this walk's kind of number, or native arrays. Equations
+        that nothing in `used` outputs needs are left out, as a compiler would.
+        """
+        jaxpr, consts = opened(program)
+        if used is None:
+            used = [True] * len(jaxpr.outvars)
+        env: dict[Any, Any] = {}
+        lift = self.numbers.lift
+
+        def read(atom: Any) -> Any:
+            value = atom.val if isinstance(atom, core.Literal) else env[atom]
+            return lift(value) if _is_float(value) else value
+
+        env.update(zip(jaxpr.constvars, consts, strict=True))
+        env.update(zip(jaxpr.invars, inputs, strict=True))
+        for eqn, needed in self._needed(jaxpr, tuple(used)):
+            outputs = self.step(eqn, [read(x) for x in eqn.invars], needed)
+            env.update(zip(eqn.outvars, outputs, strict=True))
+        return [
+            read(x) if u else None for x, u in zip(jaxpr.outvars, used, strict=True)
+        ]
+
+    def step(self, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
+        """Return the outputs of one equation."""
+        follow = CALLS.get(eqn.primitive.name)
+        try:
+            if follow is not None:
+                return follow(self, eqn, inputs, used)
+            outputs = evaluate(eqn, inputs, self.numbers)
+        except Uncovered as missing:
+            missing.place = missing.place or self.place(eqn)
+            raise
+        self.stamp(eqn)
+        outputs = [self.numbers.lift(x) if _is_float(x) else x for x in outputs]
+        self.tell(eqn, inputs, outputs)
+        return outputs
+
+    def enter(
+        self,
+        eqn: Any,
+        program: Any,
+        inputs: Sequence[Any],
+        used: Sequence[bool] | None = None,
+    ) -> list[Any]:
+        """Run a program that an equation calls."""
+        before, self._callers = self._callers, (*self._callers, eqn)
+        try:
+            return self.run(program, inputs, used)
+        finally:
+            self._callers = before
+
+    def place(self, eqn: Any) -> Place:
+        """Return an equation of the program that is being run, with its callers."""
+        return Place(eqn, self._callers)
+
+    def stamp(self, eqn: Any) -> None:
+        """Keep what the numbers noted since the last time, as met at this equation."""
+        if self.numbers.events:
+            self.met.append(Met(self.place(eqn), self.numbers.events))
+            self.numbers.events = []
+
+    def where(self, kind: str) -> list[Place]:
+        """Return the places at which something of this kind was met, each once."""
+        found: dict[int, Place] = {}
+        for place, events in self.met:
+            if any(event.kind == kind for event in events):
+                found.setdefault(id(place.eqn), place)
+        return list(found.values())
+
+    def settled(self, eqn: Any, x: Any) -> Any:
+        """Return native numbers that decide where an equation goes."""
+        out = self.numbers.settled(x)
+        self.stamp(eqn)
+        return out
+
+    def tell(self, eqn: Any, inputs: list[Any], outputs: list[Any]) -> None:
+        """Tell the hook of an equation."""
+        if self._hook is not None:
+            self._hook(self.place(eqn), inputs, outputs)
+
+    @contextmanager
+    def untold(self) -> Iterator[None]:
+        """Tell the hook of nothing inside the block."""
+        hook, self._hook = self._hook, None
+        try:
+            yield
+        finally:
+            self._hook = hook
+
+    def _needed(
+        self, jaxpr: Any, used: tuple[bool, ...]
+    ) -> list[tuple[Any, list[bool]]]:
+        """Return the equations that the used outputs need, in order."""
+        key = id(jaxpr), used
+        if key not in self._live:
+            needed = {
+                v for v, u in zip(jaxpr.outvars, used, strict=True) if u and _is_var(v)
+            }
+            kept: list[tuple[Any, list[bool]]] = []
+            for eqn in reversed(jaxpr.eqns):
+                outputs = [v in needed for v in eqn.outvars]
+                if any(outputs):
+                    kept.append((eqn, outputs))
+                    needed.update(v for v in eqn.invars if _is_var(v))
+            self._live[key] = kept[::-1]
+        return self._live[key]
 
 
-def inner_programs(eqn: Any) -> list[Any]:
-    """Return the jaxprs that an equation's parameters hold."""
-    found = []
-    for value in eqn.params.values():
-        several = value if isinstance(value, (tuple, list)) else (value,)
-        found += [x for x in several if hasattr(x, "eqns") or hasattr(x, "jaxpr")]
-    return found
-
-
-def _live(
-    jaxpr: Any, used: tuple[bool, ...], numbers: Exact
-) -> list[tuple[Any, list[bool]]]:
-    """Return the equations that the used outputs need, in order."""
-    key = id(jaxpr), used
-    if key not in numbers.live:
-        needed = {v for v, u in zip(jaxpr.outvars, used, strict=True) if u and _var(v)}
-        kept: list[tuple[Any, list[bool]]] = []
-        for eqn in reversed(jaxpr.eqns):
-            outputs = [v in needed for v in eqn.outvars]
-            if any(outputs):
-                kept.append((eqn, outputs))
-                needed.update(v for v in eqn.invars if _var(v))
-        numbers.live[key] = kept[::-1]
-    return numbers.live[key]
-
-
-def _var(atom: Any) -> bool:
+def _is_var(atom: Any) -> bool:
     return not isinstance(atom, core.Literal)
 
 
@@ -126,45 +218,22 @@ def _is_float_type(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.floating))
 
 
-def step(
-    eqn: Any,
-    inputs: list[Any],
-    numbers: Exact,
-    hook: Hook | None = None,
-    used: list[bool] | None = None,
-) -> list[Any]:
-    """Return the outputs of one equation."""
+def evaluate(eqn: Any, inputs: list[Any], numbers: Any) -> list[Any]:
+    """Return the outputs of one equation that is no call or loop."""
     name = eqn.primitive.name
-    if name in CALLS:
-        used = used or [True] * len(eqn.outvars)
-        caller, numbers.caller = numbers.caller, eqn
-        try:
-            return CALLS[name](eqn, inputs, numbers, hook, used)
-        except Uncovered as missing:
-            missing.callers = numbers.callers
-            raise
-        finally:
-            numbers.caller = caller
-    numbers.eqn = eqn
     if any(_is_complex(v.aval) for v in (*eqn.invars, *eqn.outvars)):
-        raise Uncovered(eqn, "complex numbers")
+        raise Uncovered("complex numbers")
     if not any(is_real(x) for x in inputs):
-        outputs = native(eqn, inputs)
-    elif name in ELEMENTWISE:
-        dtype = eqn.outvars[0].aval.dtype
+        return native(eqn, inputs)
+    if name in ELEMENTWISE:
         operands = [x if is_real(x) else numbers.lift(x) for x in inputs]
-        outputs = [numbers.elementwise(ELEMENTWISE[name], operands, dtype)]
-    elif name in MOVES:
-        outputs = move(eqn, inputs, numbers)
-    elif name in OTHERS:
+        return [numbers.elementwise(ELEMENTWISE[name], operands, _dtype(eqn))]
+    if name in MOVES:
+        return move(eqn, inputs, numbers)
+    if name in OTHERS:
         out = OTHERS[name](eqn, inputs, numbers)
-        outputs = out if isinstance(out, list) else [out]
-    else:
-        raise Uncovered(eqn)
-    outputs = [numbers.lift(x) if _is_float(x) else x for x in outputs]
-    if hook is not None:
-        hook(eqn, inputs, outputs)
-    return outputs
+        return out if isinstance(out, list) else [out]
+    raise Uncovered
 
 
 def _is_complex(aval: Any) -> bool:
@@ -678,7 +747,7 @@ def _round(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
 
 def _sort(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     if eqn.params["num_keys"] != 1:
-        raise Uncovered(eqn, "a sort by several keys")
+        raise Uncovered("a sort by several keys")
     axis = eqn.params["dimension"]
     rows = [np.moveaxis(_array(x), axis, -1) for x in inputs]
     if not is_real(rows[0]):
@@ -761,7 +830,7 @@ def _reduce_precision(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     bits = eqn.params["mantissa_bits"]
     kind = {10: np.float16, 7: jnp.bfloat16, 23: np.float32, 52: np.float64}.get(bits)
     if kind is None:
-        raise Uncovered(eqn, f"a reduction to {bits} bits")
+        raise Uncovered(f"a reduction to {bits} bits")
     return numbers.rounded_to(inputs[0], kind)
 
 
@@ -835,88 +904,74 @@ OTHERS: dict[str, Callable[[Any, list[Any], Exact], Any]] = {
 # Calls, loops and branches ------------------------------------------------------------
 
 
-def _call(
-    eqn: Any, inputs: list[Any], numbers: Exact, hook: Hook | None, used: list[bool]
-) -> list[Any]:
+def _call(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
     """Follow a call; a custom rule's primal is what is called here."""
     program = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
     if program is None:
         program = eqn.params["fun_jaxpr"]
-    return walk(program, inputs, numbers, hook=hook, used=used)
+    return walk.enter(eqn, program, inputs, used)
 
 
 def _custom_call(
-    eqn: Any, inputs: list[Any], numbers: Exact, hook: Hook | None, used: list[bool]
+    walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]
 ) -> list[Any]:
-    """Follow the primal of a function with a rule of its own; the hook sees the whole.
+    """Follow the primal of a function with a rule of its own.
 
-    A few functions inside JAX approximate a known one by hand; they are read as that.
+    A few functions inside JAX approximate a known one by hand; they are read as that,
+    and no hook is told of them.
     """
     program, _ = opened(eqn.params["call_jaxpr"])
-    source = program.debug_info.func_src_info
+    source = program.debug_info.func_src_info.replace("\\", "/")
     name = program.debug_info.func_name
-    if name in APPROXIMATED and "/jax/_src/" in source.replace("\\", "/"):
-        numbers.eqn = eqn
-        rule, dtype = APPROXIMATED[name], _dtype(eqn)
-        return [numbers.elementwise(rule, inputs, dtype)]
-    inside = getattr(hook, "looks_inside_custom_rules", True)
-    outputs = _call(eqn, inputs, numbers, hook if inside else None, used)
-    if hook is not None and not inside:
-        hook(eqn, inputs, outputs)
+    known = APPROXIMATED.get(name) if "/jax/_src/" in source else None
+    if known is not None and any(is_real(x) for x in inputs):
+        outputs = [walk.numbers.elementwise(known, inputs, _dtype(eqn))]
+        walk.stamp(eqn)
+        return outputs
+    if walk.inside_custom_rules and known is None:
+        return _call(walk, eqn, inputs, used)
+    with walk.untold():
+        outputs = _call(walk, eqn, inputs, used)
+    if known is None:
+        walk.tell(eqn, inputs, outputs)
     return outputs
 
 
-def _cond(
-    eqn: Any, inputs: list[Any], numbers: Exact, hook: Hook | None, used: list[bool]
-) -> list[Any]:
+def _cond(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
     branches = eqn.params["branches"]
-    numbers.eqn = eqn
-    which = int(np.clip(int(numbers.settled(inputs[0])), 0, len(branches) - 1))
-    return walk(branches[which], inputs[1:], numbers, hook=hook, used=used)
+    index = int(walk.settled(eqn, inputs[0]))
+    which = int(np.clip(index, 0, len(branches) - 1))
+    return walk.enter(eqn, branches[which], inputs[1:], used)
 
 
-def _while(
-    eqn: Any, inputs: list[Any], numbers: Exact, hook: Hook | None, used: list[bool]
-) -> list[Any]:
+def _while(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
     p = eqn.params
     n_test, n_body = p["cond_nconsts"], p["body_nconsts"]
     test, body = inputs[:n_test], inputs[n_test : n_test + n_body]
     carry = inputs[n_test + n_body :]
     while True:
-        (going_on,) = walk(p["cond_jaxpr"], [*test, *carry], numbers, hook=hook)
-        numbers.eqn = eqn
-        if not bool(numbers.settled(going_on)):
+        (going_on,) = walk.enter(eqn, p["cond_jaxpr"], [*test, *carry])
+        if not bool(walk.settled(eqn, going_on)):
             return carry
-        carry = walk(p["body_jaxpr"], [*body, *carry], numbers, hook=hook)
+        carry = walk.enter(eqn, p["body_jaxpr"], [*body, *carry])
 
 
-def scan_counts(eqn: Any) -> tuple[int, int]:
-    """Return the numbers of constants and of carried values, under any JAX."""
-    if "num_carry" in eqn.params:
-        return eqn.params["num_consts"], eqn.params["num_carry"]
-    consts, carry, _ = eqn.params["ft_in"].unpack()
-    return len(consts), len(carry)
-
-
-def _scan(
-    eqn: Any, inputs: list[Any], numbers: Exact, hook: Hook | None, used: list[bool]
-) -> list[Any]:
+def _scan(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
     p = eqn.params
-    n_consts, n_carry = scan_counts(eqn)
+    counts = scan_counts(p)
+    if counts is None:
+        raise Uncovered("this JAX says in its own way what a scan carries")
+    n_consts, n_carry = counts
     consts, carry = inputs[:n_consts], inputs[n_consts : n_consts + n_carry]
     xs, length = inputs[n_consts + n_carry :], p["length"]
     rows: list[Any] = [None] * length
     for i in range(length)[:: -1 if p["reverse"] else 1]:
         row = [_row(x, i) for x in xs]
-        out = walk(p["jaxpr"], [*consts, *carry, *row], numbers, hook=hook)
+        out = walk.enter(eqn, p["jaxpr"], [*consts, *carry, *row])
         carry, rows[i] = out[:n_carry], out[n_carry:]
     if not length:
-        shapes = [v.aval for v in eqn.outvars[n_carry:]]
-        empty = [
-            np.zeros(a.shape, object if _is_float_type(a.dtype) else a.dtype)
-            for a in shapes
-        ]
-        return [*carry, *empty]
+        empty = [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars[n_carry:]]
+        return [*carry, *(walk.numbers.lift(x) if _is_float(x) else x for x in empty)]
     return [*carry, *(_stacked(column) for column in zip(*rows, strict=True))]
 
 

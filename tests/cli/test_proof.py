@@ -13,6 +13,7 @@ from funcgrad.cli.proof import gradient_line
 from funcgrad.data import moons
 from funcgrad.data.predictor import LOSSES
 from funcgrad.testing import check_gradients
+from funcgrad.testing.size import rows_that_fit
 
 
 def nets(loss: str):
@@ -74,11 +75,11 @@ def test_the_gradient_line_shows_the_whole_report_of_a_wrong_rule():
 
 def test_the_gradient_line_takes_as_many_rows_as_fit(monkeypatch):
     problem = nets("hinge")
-    whole = proof._rows_that_fit(*problem)
+    whole = rows_that_fit(*problem, proof.SECONDS)
     assert whole[0] == 12
-    monkeypatch.setattr(proof, "_SECONDS", 2 * whole[1])
-    rows, _ = proof._rows_that_fit(*problem)
+    monkeypatch.setattr(proof, "SECONDS", 2 * whole[1])
+    rows, _ = rows_that_fit(*problem, proof.SECONDS)
     assert 1 < rows < 12
     assert f" on {rows} of 12 rows" in gradient_line(*problem)
-    monkeypatch.setattr(proof, "_SECONDS", whole[1] / 2)
+    monkeypatch.setattr(proof, "SECONDS", whole[1] / 2)
     assert gradient_line(*problem).startswith("gradients: not proven, as one row would")

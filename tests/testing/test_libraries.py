@@ -8,7 +8,9 @@ import pytest
 
 from funcgrad.testing import check_gradients
 
-TYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+TYPES = pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("float64", marks=pytest.mark.exhaustive)]
+)
 
 
 def draw(*shape, dtype, seed=0):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import pytest
 from jax import lax
 
 
@@ -262,3 +263,24 @@ FAMILIES = {
     "windows": windows,
     "control": control,
 }
+
+
+def by_name(*, every: int, dtypes: list[str] | None = None) -> list[Any]:
+    """Return (family, name) or (family, name, dtype) for each case, as parameters.
+
+    All are exhaustive but the first of each family and every so manieth after it; of
+    several dtypes, each keeps others.
+    """
+    out = []
+    for family, make in FAMILIES.items():
+        for i, name in enumerate(make(jnp.float32)):
+            for k, dtype in enumerate(dtypes or [""]):
+                brief = (i + k) % every == 0
+                out.append(
+                    pytest.param(
+                        *((family, name, dtype) if dtype else (family, name)),
+                        id=f"{name}-{dtype}" if dtype else name,
+                        marks=() if brief else pytest.mark.exhaustive,
+                    )
+                )
+    return out

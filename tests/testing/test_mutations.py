@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from proof_cases import FAMILIES
+from proof_cases import FAMILIES, by_name
 
 from funcgrad.testing import check_gradients, rules
 
@@ -235,10 +235,6 @@ def test_convolution_without_the_flip():
 
 # Every primitive with every mutation --------------------------------------------------
 
-NAMES = [
-    (family, name) for family, make in FAMILIES.items() for name in make(jnp.float32)
-]
-
 
 def swapped(grads):
     """Return the first two gradients swapped, if their shapes allow it."""
@@ -307,7 +303,7 @@ def mutated(case, mutation):
     return mutant, floats, weights
 
 
-@pytest.mark.parametrize(("family", "name"), NAMES, ids=[n for _, n in NAMES])
+@pytest.mark.parametrize(("family", "name"), by_name(every=5))
 def test_every_mutant_of_every_primitive_is_caught(family, name, record_property):
     """All mutants of a case are outputs of one function, so one compilation serves."""
     with jax.enable_x64(True):

@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcgrad.testing import gradients
+from funcgrad.testing.arithmetic import Exact
+from funcgrad.testing.compare import exact, truth
 from funcgrad.testing.flint import precision
+from funcgrad.testing.program import trace
+from funcgrad.testing.walk import Walk
 from reference import MLP, Ball, Value
 
 mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
@@ -37,10 +40,10 @@ PROGRAMS = {
 
 def walked(f, x):
     """Return (truth, exact(g)) as arrays of balls of 256 bits."""
-    program = gradients._trace(f, (x,), 0, None, None)
+    program = trace(f, (x,))
     with precision(256):
-        right = gradients.truth(program).values[0]
-        made = gradients.exact(program, gradients.Exact())[0]
+        right = truth(program).values[0]
+        made = exact(program, Walk(Exact()))[0]
     return right, made
 
 
@@ -71,10 +74,10 @@ def test_scalar_network_agrees_with_the_walk_of_the_array_network():
         return (jnp.tanh(jnp.tanh(x @ w1 + b1) @ w2 + b2) ** 2).sum()
 
     params = [(w1, b1), (w2, b2)]
-    program = gradients._trace(net, (params,), 0, None, None)
+    program = trace(net, (params,))
     with precision(256):
-        right = gradients.truth(program).values
-        made = gradients.exact(program, gradients.Exact())
+        right = truth(program).values
+        made = exact(program, Walk(Exact()))
         lists = [(w.tolist(), b.tolist()) for w, b in params]
         scalars = MLP.from_params(lists, number=Ball)
         loss = scalars([Value(Ball(v)) for v in x.tolist()]) ** 2
@@ -84,8 +87,8 @@ def test_scalar_network_agrees_with_the_walk_of_the_array_network():
             for layer in scalars.to_params("grad")
             for leaf in layer
         ]
-        for hand, truth, exact in zip(by_hand, right, made, strict=True):
-            for h, t, e in zip(hand, truth.ravel(), exact.ravel(), strict=True):
+        for hand, ts, es in zip(by_hand, right, made, strict=True):
+            for h, t, e in zip(hand, ts.ravel(), es.ravel(), strict=True):
                 assert h.arb.overlaps(t) and t.overlaps(e)
                 # 256 bits leave 1e-70 after a network of this size.
                 assert (h.arb - t).abs_upper() < 1e-65

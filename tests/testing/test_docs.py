@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "gradient-proof.md"
+PAGE = Path(__file__).parents[2] / "docs" / "gradient-proof.md"
 
 
 def blocks():

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from funcgrad import doctor
+from funcgrad.testing import doctor
 
 
 def test_healthy_device():
@@ -18,7 +18,7 @@ def test_versions_and_device_are_named():
 
 def test_one_wrong_number_is_found():
     x = np.arange(6).reshape(2, 3)
-    finding = doctor._on_integers(
+    finding = doctor.on_integers(
         "a product", lambda x: (x * 2 + (x == 4),), (x,), (x * 2,)
     )
     assert finding.verdict == "compiler"
@@ -45,7 +45,7 @@ def test_reduced_precision_is_found(monkeypatch):
 
     monkeypatch.setattr(doctor, "check_gradients", check)
     x = jnp.linspace(-1, 1, 32).reshape(4, 8)
-    finding = doctor._proof("products", sloppy, x, x.T, argnums=(0, 1))
+    finding = doctor.proof("products", sloppy, x, x.T, argnums=(0, 1))
     assert not finding.ok
 
 

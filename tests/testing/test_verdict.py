@@ -57,7 +57,7 @@ def test_culprit_is_found_inside(wrap):
     report = check_gradients(lambda x: wrap(lambda y: doubled_sine(y))(x), X)
     assert report.verdict == "rule"
     assert "doubled_sine" in report.culprit
-    assert "test_proof_verdicts.py" in report.culprit
+    assert "test_verdict.py" in report.culprit
 
 
 def test_nan_behind_where_is_a_pole():

@@ -1,0 +1,35 @@
+"""What JAX says of its programs, read alike under every version that is supported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def opened(program: Any) -> tuple[Any, Sequence[Any]]:
+    """Return a jaxpr, closed or not, and the constants it closes over."""
+    jaxpr = getattr(program, "jaxpr", program)
+    return jaxpr, getattr(program, "consts", ()) or ()
+
+
+def inner_programs(eqn: Any) -> list[Any]:
+    """Return the jaxprs that an equation's parameters hold."""
+    found = []
+    for value in eqn.params.values():
+        several = value if isinstance(value, (tuple, list)) else (value,)
+        found += [x for x in several if hasattr(x, "eqns") or hasattr(x, "jaxpr")]
+    return found
+
+
+def scan_counts(params: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return how many operands of a scan are constants and how many are carried.
+
+    The rest are the rows it runs over. A version of JAX that says it otherwise gets
+    None, and the caller does without; a test shows when that happens.
+    """
+    if "num_consts" in params:  # JAX 0.9
+        return params["num_consts"], params["num_carry"]
+    if "ft_in" in params:  # JAX 0.12
+        constants, carried, _ = params["ft_in"].unpack()
+        return len(constants), len(carried)
+    return None

@@ -1,0 +1,58 @@
+"""Check a gradient without a tolerance: rules exactly, rounding within a bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad.testing import culprit, size, verdict
+from funcgrad.testing.flint import flint
+from funcgrad.testing.program import trace
+from funcgrad.testing.report import GradientReport
+from funcgrad.testing.walk import Uncovered
+
+
+def check_gradients(
+    f: Callable[..., Any],
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    grad: Callable[..., Any] | None = None,
+    cotangents: Any = None,
+    seconds: float = 300.0,
+) -> GradientReport:
+    """Return whether jax.grad(f), as compiled here, is the derivative of f at `args`.
+
+    Every float leaf of the arguments in `argnums` is differentiated; all else is held
+    constant. Where f is no scalar function, its outputs are weighted with `cotangents`,
+    by default small integers that are not uniform. `grad` is judged instead of
+    `jax.grad(f)`: it takes `args` and returns what `jax.grad(f, argnums)` would; for
+    functions that are no scalars, a vector-Jacobian product with the cotangents.
+
+    No argument is a tolerance: the verdict is one of ok, rule, compiler, kink, pole and
+    uncovered (see `GradientReport`). A program whose check would take longer than
+    `seconds` raises ValueError before it starts, with an estimate.
+    """
+    flint()
+    program = trace(f, args, argnums, grad, cotangents)
+    size.refuse_if_too_large(program.primal, program.bound, seconds)
+    try:
+        return verdict.judge(program, given=grad is not None)
+    except Uncovered as missing:
+        return culprit.uncovered(missing, program)
+
+
+def assert_gradients(
+    f: Callable[..., Any],
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    grad: Callable[..., Any] | None = None,
+    cotangents: Any = None,
+    seconds: float = 300.0,
+) -> None:
+    """Raise AssertionError with the report unless `check_gradients` says ok."""
+    __tracebackhide__ = True
+    report = check_gradients(
+        f, *args, argnums=argnums, grad=grad, cotangents=cotangents, seconds=seconds
+    )
+    if not report.ok:
+        raise AssertionError(f"\n{report}")

@@ -1,0 +1,245 @@
+"""The verdict over a program, leaf by leaf and element by element.
+
+    float(g) - truth  =  [ float(g) - exact(g) ]  +  [ exact(g) - truth ]
+                              rounding                      rule
+
+`g` is the program of the gradient, `truth` the derivative of the primal program by the
+scalar engine. The rule part is free of rounding, so it must be 0; the rounding part
+must lie within a bound that follows from the program.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from funcgrad.testing import culprit, size, ties
+from funcgrad.testing.arithmetic import Exact, Rounded, each, infinite
+from funcgrad.testing.compare import (
+    FIRST_PRECISION,
+    Comparison,
+    Derivatives,
+    exact,
+    settle,
+    truth,
+)
+from funcgrad.testing.flint import flint, precision
+from funcgrad.testing.program import Program
+from funcgrad.testing.report import GradientReport, LeafReport, worst
+from funcgrad.testing.walk import Walk
+
+
+def judge(program: Program, *, given: bool) -> GradientReport:
+    """Return the report; `given` says whether the gradient is the caller's."""
+    with precision(FIRST_PRECISION):
+        first = Exact()
+        made = exact(program, Walk(first))
+    rounding = Walk(Rounded(first.path))
+    with precision(64):
+        balls = exact(program, rounding)
+        if rounding.where("lost"):
+            balls = [each(lambda ball: infinite(), b) for b in balls]
+    # An element that is 0 by cancellation has the size of what cancelled.
+    scale = [each(_radius, b) for b in balls]
+    found, ideal, bits = settle(program, scale)
+    with precision(bits):
+        return _verdict(
+            program, found, made, balls, rounding, first.path, ideal, bits, given
+        )
+
+
+def _radius(ball: Any) -> Any:
+    return ball.rad() if ball.is_finite() else flint().arb(0)
+
+
+def _verdict(
+    program: Program,
+    found: Comparison,
+    made: list[np.ndarray],
+    balls: list[np.ndarray],
+    rounding: Walk,
+    path: list[Any],
+    ideal: bool,
+    bits: int,
+    given: bool,
+) -> GradientReport:
+    right, notes = found.truth, []
+    tied = ties.judge(
+        right.variables,
+        program.variables,
+        right.met,
+        found.exact,
+        lambda shift: truth(program, ideal_constants=ideal, shift=shift).values,
+        cheap=sum(size.count(program.primal)) < 20_000,
+    )
+    leaves = [
+        _leaf(path, program, i, found, made[i], balls[i], tied[i])
+        for i, path in enumerate(program.paths)
+    ]
+    if program.gradient is None:
+        leaves = [_blame_unseen_rules(leaf) for leaf in leaves]
+    verdict = worst([leaf.verdict for leaf in leaves])
+    if ideal:
+        notes.append(
+            "a derivative rule holds a constant such as 2/sqrt(pi) as a float; that is "
+            "counted as rounding"
+        )
+    if program.gradient is None:
+        notes.append(
+            "grad= could not be traced, so its rules were not seen: its numbers were "
+            "compared with the truth, within the rounding bound of jax.grad(f)"
+        )
+    open_ended = sum(not ball.is_finite() for array in balls for ball in array.ravel())
+    if open_ended and verdict != "pole":
+        notes.append(
+            f"rounding has no bound at {open_ended} elements (a ball there holds a "
+            f"divisor of 0, or leaves the range of floats), so only the rules were "
+            f"judged there"
+        )
+    notes += _tie_notes(right, tied)
+    notes += culprit.path_notes(rounding)
+    why = ""
+    if verdict == "rule":
+        why = culprit.of_rule(program, given)
+    elif verdict == "pole":
+        why = culprit.of_pole(program, rounding)
+    elif verdict == "compiler":
+        why = culprit.of_compiler(program, path)
+    elif verdict == "kink":
+        why = culprit.of_kink(right.variables, right.met)
+    elif verdict == "uncovered":
+        notes.append(f"not decided at {bits} bits, where the proof gives up")
+    return GradientReport(verdict, tuple(leaves), tuple(notes), why)
+
+
+def _blame_unseen_rules(leaf: LeafReport) -> LeafReport:
+    """Call it a wrong rule where a gradient that was not traced leaves the bound."""
+    if leaf.verdict != "compiler":
+        return leaf
+    return leaf._replace(verdict="rule", rule_error="unseen")
+
+
+def _tie_notes(right: Derivatives, tied: list[np.ndarray]) -> list[str]:
+    """Say which ties were met, and where they were not judged."""
+    notes = []
+    if any((t == "between").any() for t in tied):
+        for place in ties.places(right.variables, right.met)[:3]:
+            notes.append(
+                f"exactly tied, and the derivative lies between the one-sided ones: "
+                f"{culprit.describe(place)}"
+            )
+    unjudged = sum(int((t == "unjudged").sum()) for t in tied)
+    if unjudged:
+        notes.append(f"{unjudged} elements at ties were not judged from both sides")
+    return notes
+
+
+def _leaf(
+    path: str,
+    program: Program,
+    i: int,
+    found: Comparison,
+    made: np.ndarray,
+    balls: np.ndarray,
+    tied: np.ndarray,
+) -> LeafReport:
+    values, variable = program.values[i], program.variables[i]
+    right, zero = found.truth.values[i], found.zero[i]
+    dtype = variable.dtype
+    floats = values.astype(np.float64)
+    verdicts, ulps, bounds = [], [], []
+    for v, t, g, z, b, tie in zip(
+        floats.ravel().tolist(), right.ravel(), made.ravel(), zero.ravel(),
+        balls.ravel(), tied.ravel(), strict=True,
+    ):  # fmt: skip
+        verdict, off, bound = _element(v, t, g, z, b, tie, dtype)
+        verdicts.append(verdict)
+        ulps.append(off)
+        bounds.append(bound)
+    verdict = worst(verdicts)
+    if not verdicts:
+        return LeafReport(
+            path, values.shape, dtype.name, "ok", (), "", "", "0", 0, 0, 0
+        )
+    candidates = [k for k, x in enumerate(verdicts) if x == verdict]
+    k = max(candidates, key=lambda k: _badness(ulps[k], right.flat[k], floats.flat[k]))
+    error = found.error[i].ravel()[k]
+    return LeafReport(
+        path=path,
+        shape=values.shape,
+        dtype=dtype.name,
+        verdict=verdict,
+        worst=tuple(int(n) for n in np.unravel_index(k, values.shape)),
+        truth=right.ravel()[k].str(17, radius=False),
+        value=repr(values.ravel()[k].item())
+        if dtype != jnp.bfloat16
+        else str(values.ravel()[k]),
+        rule_error="0" if zero.ravel()[k] is True else error.str(3, radius=False),
+        ulps=ulps[k],
+        bound=bounds[k],
+        digits=_digits(right.ravel()[k], floats.ravel()[k], dtype),
+    )
+
+
+def _element(
+    value: float,
+    true: Any,
+    made: Any,
+    zero: bool | None,
+    ball: Any,
+    tie: str,
+    dtype: Any,
+) -> tuple[str, float, float]:
+    """Return the verdict on one number, its distance in ulps, and the bound in ulps."""
+    if not made.is_finite() or not true.is_finite():
+        return "pole", np.inf, np.inf
+    ulp = ulp_of(made, dtype)
+    off = (
+        float(abs(flint().arb(value) - made).mid()) / ulp
+        if np.isfinite(value)
+        else np.inf
+    )
+    bound = float(ball.rad()) / ulp if ball.is_finite() else np.inf
+    if tie in ("kink", "unjudged"):
+        return ("kink" if tie == "kink" else "uncovered"), off, bound
+    if zero is None and tie != "between":
+        return "uncovered", off, bound
+    if not zero and tie != "between":
+        return "rule", off, bound
+    if not np.isfinite(value):
+        return ("pole" if not ball.is_finite() else "compiler"), off, bound
+    if ball.is_finite() and not ball.overlaps(flint().arb(value)):
+        return "compiler", off, bound
+    return "ok", off, bound
+
+
+def ulp_of(x: Any, dtype: Any) -> float:
+    """Return the unit in the last place of the float type at x."""
+    info = ml_dtypes.finfo(dtype)
+    magnitude = max(abs(float(x.mid())), float(info.tiny))
+    return float(np.ldexp(float(info.eps), int(np.frexp(magnitude)[1]) - 1))
+
+
+def _badness(ulps: float, true: Any, value: Any) -> tuple[float, float]:
+    miss = (
+        abs(flint().arb(float(value)) - true)
+        if np.isfinite(value)
+        else flint().arb("inf")
+    )
+    return ulps, float(miss.mid()) if miss.is_finite() else np.inf
+
+
+def _digits(true: Any, value: float, dtype: Any) -> float:
+    """Return the decimal digits in which the float agrees with the truth."""
+    most = -np.log10(float(ml_dtypes.finfo(dtype).eps) / 2)
+    if not np.isfinite(value) or not true.is_finite():
+        return 0.0
+    miss = float(abs(flint().arb(value) - true).mid())
+    if miss == 0:
+        return float(most)
+    if float(true.mid()) == 0:
+        return 0.0
+    return float(np.clip(-np.log10(miss / abs(float(true.mid()))), 0, most))
