@@ -23,8 +23,8 @@ from funcgrad.fast import loop
 from funcgrad.model import Objective, Params
 from funcgrad.training import State, check_steps, init_state, make_step
 
-# Losses kept on the device between two looks: so many that a look, which costs 0.1 ms,
-# is next to nothing beside the steps of the smallest net.
+# Losses kept on the device between two looks: so many that a look is next to nothing
+# beside the steps of the smallest net.
 LONGEST_CHUNK = 65536
 _SECONDS_BETWEEN_LOOKS = 0.1
 

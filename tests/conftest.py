@@ -7,6 +7,9 @@ import pytest
 
 from funcgrad.fast import groups
 
+# Looked through for doctests, two files of this name would be taken for one.
+collect_ignore_glob = ["*conftest.py"]
+
 
 @pytest.fixture
 def small_groups(monkeypatch):

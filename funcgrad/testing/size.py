@@ -10,8 +10,8 @@ import jax
 
 from funcgrad.jaxprs import inner_programs, opened
 
-# Measured on one of two shared cores: a scalar costs about 14 microseconds over all
-# walks, a multiply-add inside a product about 5, and a taped number about 600 bytes.
+# What a scalar costs over all walks, a multiply-add inside a product, and a taped
+# number: rough, as measured in docs/speed.md, since they only keep long checks away.
 SECONDS_PER_SCALAR, SECONDS_PER_TERM, BYTES_PER_SCALAR = 14e-6, 5e-6, 600
 MEMORY = 2e9
 

@@ -26,7 +26,7 @@ class Terminal:
         pass
 
 
-def test_thestep_line_shows_loss_score_speed_and_time_left(monkeypatch):
+def test_the_progress_line_shows_loss_score_speed_and_time_left(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
