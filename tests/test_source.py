@@ -15,10 +15,10 @@ PUBLIC_ALL_THE_SAME = {"_replace", "_asdict", "_fields", "_make", "_prev", "_op"
 
 # From the bottom up; an arrow may go down or stay on its floor.
 FLOORS = (
-    ("errors", "version", "files", "jaxprs"),
+    ("arguments", "errors", "version", "files", "jaxprs"),
     ("fast",),
     ("model", "mlp", "losses"),
-    ("batches", "training"),
+    ("batches", "training", "given_data"),
     ("fitting", "ensemble", "checkpoint", "plots", "data", "testing"),
     ("tasks",),
     ("cli",),
