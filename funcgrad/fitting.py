@@ -233,10 +233,9 @@ def _run_chunk(
         this_epoch = state.step // per_epoch
         is_new = state.step % per_epoch == 0
         order = lax.cond(is_new, lambda: shuffled.order(this_epoch), lambda: order)
-        # As a number of steps to do, since the next epoch may begin past an int32.
-        last = state.step + jnp.minimum(
-            end - state.step, per_epoch - state.step % per_epoch
-        )
+        # Counted from the epoch's first step, since the next one's may be no int32.
+        begin = this_epoch * per_epoch
+        last = begin + jnp.minimum(end - begin, per_epoch)
         state, losses = steps_until(
             last, state, losses, lambda i: take(data, order[i % per_epoch])
         )
