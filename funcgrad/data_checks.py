@@ -4,7 +4,8 @@ Inside a compiled run a value cannot be looked at: labels that no loss is made f
 as 0 and 1 for the hinge, would be trained on in silence. What is looked for is told by
 the objective itself: it is traced once, on shapes alone, and each loss of funcgrad
 notes which values it cannot take. Only labels that reach a loss as they are in the
-data are known again; what an objective makes of them first is its own affair.
+data are known again; what an objective makes of them first, or hands to a vmap or a
+jit of its own, is its own affair.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def _checks(
 ) -> list[tuple[int, ValueCheck]]:
     """Return (number of a leaf of the data, what its values must pass) pairs."""
     found: list[tuple[int, ValueCheck]] = []
+    if isinstance(objective, jax.stages.Wrapped):  # jit hides the leaves behind others
+        objective = getattr(objective, "__wrapped__", objective)
 
     def traced(params: Params, batch: Any) -> jax.Array:
         with noted_checks() as noted:
@@ -73,7 +76,8 @@ def _checks(
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), dtype)
 
 
 def _can_be_read(leaf: Any) -> bool:

@@ -129,6 +129,20 @@ def test_labels_that_the_objective_makes_are_its_own_affair():
     assert fit(objective, (X, bits), progress=None).state.step == 3
 
 
+def test_a_jitted_objective_is_looked_through():
+    loss, good, bad = LABELS["hinge needs signs -1 or 1, got 0.0"]
+    objective = jax.jit(fg.objective(MODEL, loss))
+    assert fit(objective, (X, good), progress=None).state.step == 3
+    with pytest.raises(ValueError, match="hinge needs signs"):
+        fit(objective, (X, bad))
+
+
+def test_a_state_of_plain_numbers_is_looked_at_too():
+    state = fg.State(1.0, optax.sgd(0.1).init(1.0), 0)
+    with pytest.raises(ValueError, match="data must be finite"):
+        fg.fit(lambda w, x: w * jnp.sum(x), optax.sgd(0.1), state, X * np.inf, steps=1)
+
+
 def test_a_look_needs_no_forward_pass():
     """A batch is a shape to it: a hundred million rows would not fit."""
     calls = []
