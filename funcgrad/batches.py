@@ -7,6 +7,12 @@ pytree with fewer rows. Nothing here looks inside either.
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcgrad.arguments import check_key, whole_number
+
+_MOST_SHAPES_TOLD = 8
 
 
 class Shuffle(NamedTuple):
@@ -34,16 +40,18 @@ class Shuffle(NamedTuple):
 def shuffle(data: Any, batch_size: int, key: jax.Array | None) -> Shuffle:
     """Return the order of the rows, or say what is wrong with the arguments."""
     rows = count_rows(data)
-    if not isinstance(batch_size, int) or not 1 <= batch_size <= rows:
+    size = whole_number(batch_size)
+    if size is None or not 1 <= size <= rows:
         raise ValueError(
             f"batch_size must be a whole number from 1 to the {rows} rows of the data, "
-            f"got {batch_size}"
+            f"got {batch_size!r}"
         )
     if key is None:
         raise ValueError(
             "batch_size needs a key to shuffle by, got none: pass key=jax.random.key(0)"
         )
-    return Shuffle(key, rows, batch_size)
+    check_key("batch_size", key)
+    return Shuffle(key, rows, size)
 
 
 def take(data: Any, rows: jax.Array) -> Any:
@@ -51,11 +59,41 @@ def take(data: Any, rows: jax.Array) -> Any:
     return jax.tree.map(lambda leaf: leaf[rows], data)
 
 
+def batch_shapes(data: Any, rows: int) -> Any:
+    """Return the shapes of a batch of so many rows."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((rows, *leaf.shape[1:]), leaf.dtype), data
+    )
+
+
 def batch_rows(data: Any, batch_size: int | None, key: jax.Array | None) -> int:
     """Return how many rows a step sees, or say what is wrong with the arguments."""
     if batch_size is None:
         return count_rows(data)
     return shuffle(data, batch_size, key).batch_size
+
+
+def as_arrays(name: str, tree: Any) -> Any:
+    """Return `tree` with arrays of JAX's as leaves, or say which leaf is none.
+
+    A list is a tree of its entries, as everywhere in JAX: one of numbers would be data
+    of as many leaves without rows.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        where = f"{name}{jax.tree_util.keystr(path)}"
+        kind = getattr(getattr(leaf, "dtype", None), "kind", "V")
+        if isinstance(leaf, (bool, int, float, complex, np.generic)):
+            raise ValueError(
+                f"{name} needs arrays, got the number {leaf!r} at {where}: make an "
+                f"array of each list of numbers, with jnp.asarray"
+            )
+        if isinstance(leaf, (str, bytes)) or kind in "OSUMm":
+            raise ValueError(
+                f"{name} needs arrays of numbers, got "
+                f"{getattr(leaf, 'dtype', type(leaf).__name__)} at {where}: leave it "
+                f"out, or turn it into numbers first"
+            )
+    return jax.tree.map(jnp.asarray, tree)
 
 
 def count_rows(data: Any) -> int:
@@ -66,11 +104,14 @@ def count_rows(data: Any) -> int:
 def count(what: str, name: str, tree: Any) -> int:
     """Return how many `what` all leaves share, or say which leaf differs."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    shapes = {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
-    counts = {shape[0] if shape else 0 for shape in shapes.values()}
+    counts = {leaf.shape[0] if leaf.shape else 0 for _, leaf in leaves}
     if len(counts) != 1 or 0 in counts:
+        told = leaves[:_MOST_SHAPES_TOLD]
+        shapes = {jax.tree_util.keystr(path): leaf.shape for path, leaf in told}
+        more = len(leaves) - len(told)
         raise ValueError(
             f"{name} needs arrays with the same number of {what}, at least one, along "
             f"their first axis, got shapes {shapes}"
+            f"{f' and {more} more' if more else ''}"
         )
     return counts.pop()

@@ -16,6 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from funcgrad.errors import listed
 from funcgrad.files import write_whole
 
 # The names that safetensors gives to the dtypes of NumPy and JAX.
@@ -35,6 +36,7 @@ _DTYPES: dict[str, Any] = {
     "BOOL": np.bool_,
     "C64": np.complex64,
 }
+_METADATA = "__metadata__"
 
 
 def save(
@@ -44,20 +46,38 @@ def save(
 
     The file appears whole or not at all: a temporary one beside it is written, synced
     and put in its place, and what was there before stays until then. The folder must
-    exist.
+    exist. What `load` could not read is refused: a tree without leaves, and the leaf
+    name `__metadata__`, which is the format's own.
     """
     metadata = dict(metadata or {})
-    wrong = [k for k, v in metadata.items() if not isinstance(v, str)]
-    if wrong:
+    for key, value in metadata.items():
+        wrong = [x for x in (key, value) if not isinstance(x, str)]
+        if wrong:
+            raise ValueError(
+                f"metadata must be text, got {type(wrong[0]).__name__} for {key!r}: "
+                f"convert it, for example with json.dumps"
+            )
+    folder = Path(path).parent
+    if not folder.is_dir():
         raise ValueError(
-            f"metadata must be text, got {type(metadata[wrong[0]]).__name__} for "
-            f"{wrong[0]!r}: convert it, for example with json.dumps"
+            f"save needs a folder that exists, got {folder}: make it first, with "
+            f"os.makedirs for example"
         )
     tensors = {}
     for name, leaf in _named_leaves(tree):
         if name in tensors:
             raise ValueError(f"two leaves of the tree are named {name!r}: rename a key")
         tensors[name] = _to_numpy(name, leaf)
+    if not tensors:
+        raise ValueError(
+            "save needs a tree with at least one array, got one without leaves: pass "
+            "the parameters, or a State"
+        )
+    if _METADATA in tensors:
+        raise ValueError(
+            f"no leaf can be named {_METADATA!r}, as the file's format keeps the name "
+            f"for itself: rename the key"
+        )
     write_whole(path, safetensors.numpy.save(tensors, metadata))
 
 
@@ -71,11 +91,14 @@ def load(path: str | os.PathLike[str], like: Any) -> Any:
     """
     tensors = _read(path)
     wanted = _named_leaves(like)
-    extra = sorted(tensors.keys() - {name for name, _ in wanted})
-    if extra:
+    names = {name for name, _ in wanted}
+    extra, missing = sorted(tensors.keys() - names), sorted(names - tensors.keys())
+    if extra or missing:
+        has = f"holds {listed(extra)}, which `like` has no place for"
+        lacks = f"has no leaf {listed(missing)}, which `like` asks for"
         raise ValueError(
-            f"{path} holds {extra[0]!r}, which `like` has no place for: pass the tree "
-            f"that was saved"
+            f"{path} {' and '.join([has] * bool(extra) + [lacks] * bool(missing))}: "
+            f"pass the tree that was saved, of the leaves {listed(sorted(tensors))}"
         )
     leaves = [_placed(path, name, tensors, leaf) for name, leaf in wanted]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
@@ -139,11 +162,6 @@ def _to_numpy(name: str, leaf: Any) -> np.ndarray:
 def _placed(
     path: str | os.PathLike[str], name: str, tensors: dict[str, np.ndarray], like: Any
 ) -> jax.Array:
-    if name not in tensors:
-        raise ValueError(
-            f"{path} has no leaf {name!r}, which `like` asks for; it holds "
-            f"{', '.join(sorted(tensors)) or 'nothing'}"
-        )
     found = tensors[name]
     shape = jnp.shape(like)
     dtype = like.dtype if hasattr(like, "dtype") else jnp.result_type(like)

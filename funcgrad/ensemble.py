@@ -6,6 +6,7 @@ that `train` makes alone with the keys of `member_keys(key, i)`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,7 +18,15 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
-from funcgrad.batches import batch_rows, count
+from funcgrad.arguments import (
+    at_least,
+    check_function,
+    check_key,
+    hashable,
+    whole_number,
+)
+from funcgrad.batches import as_arrays, batch_rows, batch_shapes, count
+from funcgrad.data_checks import check_data
 from funcgrad.fast.groups import Work, map_members
 from funcgrad.model import Objective, Params
 from funcgrad.training import State, check_steps, init_state, make_step, run_steps
@@ -51,7 +60,7 @@ def train_many(
     batch_size: int | None = None,
     key: jax.Array,
     own_data: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | bool | None = None,
 ) -> tuple[State, Any]:
     """Train one net per member; return their last states and losses (members, steps).
 
@@ -64,9 +73,10 @@ def train_many(
 
     Members run in groups, as many at a time as the device is fast with, and the groups
     on all cores, or on all devices of this process; short groups share a call.
-    `progress(done, members)` is called after each call. The results are NumPy arrays,
-    so that only a call has to fit the device. Inside jit or vmap all members are one
-    group, and the results are traced.
+    `progress(done, members)` is called after each call; True is `print_members`, None
+    and False are silent. The results are NumPy arrays, so that only a call has to fit
+    the device. Inside jit or vmap all members are one group, and the results are
+    traced. The data are looked at first, as `fit` does.
 
     >>> import optax, funcgrad as fg
     >>> model = fg.mlp([1, 4, 1])
@@ -78,7 +88,7 @@ def train_many(
     >>> losses.shape, states.params[0].w.shape
     ((5, 10), (5, 1, 4))
     """
-    member = _Member(objective, make_optimizer, init, steps, batch_size, None, 0)
+    member = _member(objective, make_optimizer, init, steps, batch_size, None, 0)
     result = _run_members(member, hyperparams, data, key, own_data, progress)
     return result.states, result.losses
 
@@ -96,17 +106,24 @@ def sweep(
     batch_size: int | None = None,
     key: jax.Array,
     own_data: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | bool | None = None,
 ) -> Sweep:
     """Do what `train_many` does, and keep the best parameters that each member had.
 
     `score(params)` is a scalar, lower is better, such as the objective on rows that are
     held out. It is taken after every `every` steps and after the last.
     """
-    if not isinstance(every, int) or every < 1:
-        raise ValueError(f"every must be a whole number of at least 1, got {every}")
-    member = _Member(objective, make_optimizer, init, steps, batch_size, score, every)
+    every = at_least(1, "every", every)
+    member = _member(objective, make_optimizer, init, steps, batch_size, score, every)
     return _run_members(member, hyperparams, data, key, own_data, progress)
+
+
+def print_members(done: int, members: int) -> None:
+    """Write one line that overwrites itself to stderr, if that is a terminal."""
+    if sys.stderr.isatty():
+        end = "\n" if done == members else ""
+        sys.stderr.write(f"\r\x1b[K{done:,}/{members:,} members{end}")
+        sys.stderr.flush()
 
 
 def member_keys(key: jax.Array, member: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -121,12 +138,13 @@ def top(scores: ArrayLike, n: int) -> np.ndarray:
     `scores` has shape (members,). NaN comes after everything else.
     """
     scores = np.asarray(scores)
-    if scores.ndim != 1 or not 1 <= n <= len(scores):
+    number = whole_number(n)
+    if scores.ndim != 1 or number is None or not 1 <= number <= len(scores):
         raise ValueError(
             f"top needs one score for each member and n from 1 to their number, got "
             f"scores of shape {scores.shape} and n = {n}"
         )
-    return np.argsort(scores, kind="stable")[:n]
+    return np.argsort(scores, kind="stable")[:number]
 
 
 def best(scores: ArrayLike) -> int:
@@ -151,8 +169,29 @@ def committee(
     Every leaf of `params` has a leading member axis, as `select` leaves it. Both
     results have the shape of `apply`'s.
     """
+    try:
+        count("members", "params", as_arrays("params", params))
+    except ValueError as error:
+        raise ValueError(
+            f"committee: {error}; for a single net call apply(params, x)"
+        ) from None
     answers = jax.vmap(apply, (0, None))(params, jnp.asarray(x))
     return answers.mean(0), answers.std(0)
+
+
+def _member(
+    objective: Objective,
+    make_optimizer: Callable[..., optax.GradientTransformation],
+    init: Callable[[jax.Array], Params],
+    steps: int,
+    batch_size: int | None,
+    score: Callable[[Params], jax.Array] | None,
+    every: int,
+) -> _Member:
+    """Return the run of any member, with functions that can be looked up."""
+    score = None if score is None else hashable(score)
+    functions = hashable(objective), hashable(make_optimizer), hashable(init)
+    return _Member(*functions, check_steps(steps), batch_size, score, every)
 
 
 @dataclass(frozen=True)
@@ -219,14 +258,16 @@ def _keep_best(
         return (state, best_so_far), (losses, now)
 
     rounds, rest = divmod(steps, every)
-    carry, (losses, scores) = lax.scan(
-        lambda c, _: one_round(c, every), (start, best_so_far), length=rounds
-    )
-    losses = losses.reshape(-1)
+    carry, parts = (start, best_so_far), []
+    if rounds or not rest:  # without jit there is no loop of no rounds
+        carry, (losses, scores) = lax.scan(
+            lambda c, _: one_round(c, every), carry, length=rounds
+        )
+        parts.append((losses.reshape(-1), scores))
     if rest:
-        carry, (rest_losses, last) = one_round(carry, rest)
-        losses = jnp.concatenate([losses, rest_losses])
-        scores = jnp.append(scores, last)
+        carry, (losses, last) = one_round(carry, rest)
+        parts.append((losses, last[None]))
+    losses, scores = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
     state, (best_score, best_params) = carry
     return Sweep(state, losses, scores, best_score, best_params)
 
@@ -237,12 +278,18 @@ def _run_members(
     data: Any,
     key: jax.Array,
     own_data: bool,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None] | bool | None,
 ) -> Sweep:
     """Check what was given, and train all members."""
-    check_steps(member.steps)
-    hyper = jax.tree.map(jnp.asarray, dict(hyperparams))
-    data = jax.tree.map(jnp.asarray, data)
+    if progress is True:
+        progress = print_members
+    elif progress is False:
+        progress = None
+    elif progress is not None:
+        check_function("progress", progress, "funcgrad.ensemble.print_members")
+    check_key("key", key)
+    hyper = as_arrays("hyperparams", dict(hyperparams))
+    data = as_arrays("data", data)
     members = count("members", "hyperparams", hyper)
     if own_data and (sets := count("members", "data", data)) != members:
         raise ValueError(
@@ -251,8 +298,10 @@ def _run_members(
         )
     first = jax.tree.map(lambda leaf: leaf[0], data) if own_data else data
     rows = batch_rows(first, member.batch_size, key)
-    params = jax.tree.leaves(jax.eval_shape(member.init, jax.random.key(0)))
-    work = Work(sum(leaf.size for leaf in params), rows, member.steps)
+    params = jax.eval_shape(member.init, jax.random.key(0))
+    check_data(member.objective, params, data, batch_shapes(first, rows))
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(params))
+    work = Work(numbers, rows, member.steps)
     own = (jnp.arange(members), hyper, data if own_data else None)
     shared = (key, None if own_data else data)
     return map_members(member, own, shared, work, progress)

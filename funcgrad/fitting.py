@@ -18,7 +18,16 @@ import numpy as np
 import optax
 from jax import lax
 
-from funcgrad.batches import count_rows, shuffle, take
+from funcgrad.arguments import check_function, has_hash, hashable
+from funcgrad.batches import (
+    as_arrays,
+    batch_rows,
+    batch_shapes,
+    count_rows,
+    shuffle,
+    take,
+)
+from funcgrad.data_checks import check_data
 from funcgrad.fast import loop
 from funcgrad.model import Objective, Params
 from funcgrad.training import State, check_steps, init_state, make_step
@@ -95,26 +104,36 @@ def fit(
     batch_size: int | None = None,
     key: jax.Array | None = None,
     until: float | None = None,
-    progress: Callable[[Progress], None] | None = print_progress,
+    progress: Callable[[Progress], None] | bool | None = print_progress,
 ) -> Fit:
     """Do what `train` does while somebody watches; return the last state and history.
 
     The run is compiled once and called for some steps at a time. In between, about ten
-    times a second, `progress` is called with a `Progress`; None is silent. `until` ends
-    the run right after the first step whose loss is at most that number. A loss that
-    is NaN or infinite raises `DivergedError`, which says at which step and holds the
-    last good state.
+    times a second, `progress` is called with a `Progress`; True is `print_progress`,
+    None and False are silent. `until` ends the run right after the first step whose
+    loss is at most that number. A loss that is NaN or infinite raises `DivergedError`,
+    which says at which step and holds the last good state.
+
+    Before anything is compiled the data are looked at, all rows of them: NaN, infinite
+    values, and labels that a loss of funcgrad cannot take raise a `ValueError`.
 
     `params` may also be a `State`, to go on where a run ended; with the same `key` the
     batches go on too. What was passed in stays as it was.
     """
-    check_steps(steps)
+    if progress is True:
+        progress = print_progress
+    elif progress is False:
+        progress = None
+    elif progress is not None:
+        check_function("progress", progress, "funcgrad.print_progress")
     state = params if isinstance(params, State) else init_state(params, optimizer)
-    data = jax.tree.map(jnp.asarray, data)
+    steps = check_steps(steps, state.step)
+    data = as_arrays("data", data)
+    rows = batch_rows(data, batch_size, key)
+    objective, optimizer = hashable(objective), _hashable(optimizer)
+    check_data(objective, state.params, data, batch_shapes(data, rows))
     order = None
-    if batch_size is None:
-        count_rows(data)
-    else:
+    if batch_size is not None:
         shuffled = shuffle(data, batch_size, key)
         order = shuffled.order(state.step // shuffled.per_epoch)
     first_step = int(state.step)
@@ -214,7 +233,9 @@ def _run_chunk(
         this_epoch = state.step // per_epoch
         is_new = state.step % per_epoch == 0
         order = lax.cond(is_new, lambda: shuffled.order(this_epoch), lambda: order)
-        last = jnp.minimum(end, (this_epoch + 1) * per_epoch)
+        # Counted from the epoch's first step, since the next one's may be no int32.
+        begin = this_epoch * per_epoch
+        last = begin + jnp.minimum(end - begin, per_epoch)
         state, losses = steps_until(
             last, state, losses, lambda i: take(data, order[i % per_epoch])
         )
@@ -224,6 +245,17 @@ def _run_chunk(
         lambda carry: carry[0].step < end, epoch, (state, losses, order)
     )
     return (state, order), losses
+
+
+def _hashable(
+    optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+    """Return the optimizer, wrapped as `hashable` does where it has no hash."""
+    if has_hash(optimizer):
+        return optimizer
+    return optax.GradientTransformation(
+        partial(optimizer.init), partial(optimizer.update)
+    )
 
 
 class _Clock:

@@ -1,11 +1,21 @@
 """Losses: each returns one number, and none of them ever broadcasts."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+
+ValueCheck = Callable[[Any], None]
+"""check(values) raises where a loss cannot take them."""
+
+# Who wants to know of the values that cannot be looked at where they are traced.
+_noted: ContextVar[list[tuple[Any, ValueCheck]] | None]
+_noted = ContextVar("_noted", default=None)
 
 
 def squared_error(y: ArrayLike, target: ArrayLike) -> jax.Array:
@@ -26,9 +36,9 @@ def hinge(scores: ArrayLike, signs: ArrayLike) -> jax.Array:
     `scores` and `signs` have the same shape; each sign is -1 or 1. The slope where the
     margin is met exactly (sign * score = 1) is 0.
     """
-    scores, signs = _same_shape("hinge", "scores", scores, "signs", signs)
+    y, target = _same_shape("hinge", "scores", scores, "signs", signs)
     _check_values("hinge", "signs", signs, lambda s: abs(s) == 1, "-1 or 1")
-    return jnp.mean(jax.nn.relu(1 - signs * scores))
+    return jnp.mean(jax.nn.relu(1 - target * y))
 
 
 def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
@@ -69,9 +79,7 @@ def binary_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     Both have the same shape; labels are 0, 1, or a probability between them. Written
     with softplus, so that no logit is too large.
     """
-    logits, labels = _same_shape(
-        "binary_cross_entropy", "logits", logits, "labels", labels
-    )
+    z, p = _same_shape("binary_cross_entropy", "logits", logits, "labels", labels)
     _check_values(
         "binary_cross_entropy",
         "labels",
@@ -79,9 +87,7 @@ def binary_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
         lambda p: (p >= 0) & (p <= 1),
         "from 0 to 1",
     )
-    return jnp.mean(
-        labels * jax.nn.softplus(-logits) + (1 - labels) * jax.nn.softplus(logits)
-    )
+    return jnp.mean(p * jax.nn.softplus(-z) + (1 - p) * jax.nn.softplus(z))
 
 
 def l2(params: Any) -> jax.Array:
@@ -112,12 +118,31 @@ def _reshape_hint(given: tuple[int, ...], required: tuple[int, ...]) -> str:
 
 
 def _check_values(
-    loss: str, name: str, values: jax.Array, is_fine: Any, required: str
+    loss: str, name: str, values: Any, is_fine: Any, required: str
 ) -> None:
-    """Raise where a value is known and wrong; a traced one cannot be looked at."""
-    if isinstance(values, jax.core.Tracer):
-        return
-    fine = is_fine(np.asarray(values))
-    if not np.all(fine):
-        wrong = np.asarray(values)[~fine].flat[0]
-        raise ValueError(f"{loss} needs {name} {required}, got {wrong}")
+    """Raise where a value is known and wrong; of a traced one note what it must be."""
+
+    def check(values: Any) -> None:
+        values = np.asarray(values)
+        fine = np.asarray(is_fine(values))
+        if not np.all(fine):
+            raise ValueError(f"{loss} needs {name} {required}, got {values[~fine][0]}")
+
+    if not isinstance(values, jax.core.Tracer):
+        check(values)
+    elif (noted := _noted.get()) is not None:
+        noted.append((values, check))
+
+
+@contextmanager
+def noted_checks() -> Iterator[list[tuple[Any, ValueCheck]]]:
+    """Collect (traced values, check) for each loss within that has a rule for them.
+
+    `data_checks` looks at the data by them before a run is compiled.
+    """
+    noted: list[tuple[Any, ValueCheck]] = []
+    before = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(before)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
+from funcgrad.arguments import check_function, check_key, whole_number
 from funcgrad.fast.product import product
 from funcgrad.model import Model
 
@@ -73,25 +74,21 @@ def mlp(
     >>> model.apply(params, jnp.ones((10, 3))).shape
     (10, 1)
     """
-    sizes = tuple(sizes)
-    if len(sizes) < 2 or not all(isinstance(n, int) and n > 0 for n in sizes):
-        raise ValueError(
-            f"mlp needs at least two sizes, inputs and outputs, each a whole number "
-            f"above 0, got {sizes}: for example mlp([2, 16, 1])"
-        )
+    shapes = _shapes(sizes)
+    _check_functions(activation, final_activation, initializer)
     final = activation if final_activation is None else final_activation
     draw = _default_initializer(activation) if initializer is None else initializer
 
     def init(key: jax.Array, dtype: DTypeLike = jnp.float32) -> tuple[Layer, ...]:
-        keys = jax.random.split(key, len(sizes) - 1)
-        shapes = list(pairwise(sizes))
+        check_key("init", key)
+        keys = jax.random.split(key, len(shapes))
         return tuple(
             Layer(w=draw(k, shape, dtype), b=jnp.zeros(shape[1], dtype))
             for k, shape in zip(keys, shapes, strict=True)
         )
 
     def apply(params: Sequence[Layer], x: ArrayLike) -> jax.Array:
-        x = _inputs(x, params[0].w)
+        x = _inputs(shapes, params, x)
         *hidden, last = params
         for p in hidden:
             x = layer(p, x, activation)
@@ -113,12 +110,73 @@ def _default_initializer(activation: Activation) -> Initializer:
     return jax.nn.initializers.glorot_uniform()
 
 
-def _inputs(x: ArrayLike, w: jax.Array) -> jax.Array:
-    """Return `x` in the dtype of `w`, checked to have as many columns as `w` rows."""
-    x = jnp.asarray(x, w.dtype)
-    if x.ndim == 0 or x.shape[-1] != w.shape[0]:
+def _shapes(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the shape of each layer's `w`, or say what is wrong with the sizes."""
+    numbers = [whole_number(n) for n in sizes] if hasattr(sizes, "__iter__") else []
+    whole = [n for n in numbers if n is not None and n > 0]
+    if len(whole) < 2 or len(whole) != len(numbers):
         raise ValueError(
-            f"the model takes {w.shape[0]} inputs along the last axis, got x of shape "
-            f"{x.shape}: reshape or select columns so that it ends in {w.shape[0]}"
+            f"mlp needs at least two sizes, inputs and outputs, each a whole number "
+            f"above 0, got {sizes}: for example mlp([2, 16, 1])"
+        )
+    return list(pairwise(whole))
+
+
+def _check_functions(
+    activation: Activation, final: Activation | None, initializer: Initializer | None
+) -> None:
+    check_function("activation", activation, "jax.nn.relu")
+    if final is not None:
+        check_function("final_activation", final, "funcgrad.linear")
+    if initializer is not None:
+        check_function("initializer", initializer, "jax.nn.initializers.he_normal()")
+
+
+def _inputs(
+    shapes: Sequence[tuple[int, int]], params: Sequence[Layer], x: ArrayLike
+) -> jax.Array:
+    """Return `x` in the dtype of the parameters, or say which of the two is wrong."""
+    _check_params(shapes, params)
+    inputs, _ = shapes[0]
+    x = jnp.asarray(x, params[0].w.dtype)
+    if x.ndim == 0 or x.shape[-1] != inputs:
+        raise ValueError(
+            f"the model takes {inputs} inputs along the last axis, got x of shape "
+            f"{x.shape}: reshape or select columns so that it ends in {inputs}"
         )
     return x
+
+
+def _check_params(shapes: Sequence[tuple[int, int]], params: Any) -> None:
+    """Raise unless `params` are the parameters of the net with weights of `shapes`."""
+    is_row = isinstance(params, (tuple, list))
+    if not is_row or not all(hasattr(p, "w") and hasattr(p, "b") for p in params):
+        given = getattr(params, "shape", None)
+        raise ValueError(
+            f"apply(params, x) needs the parameters first, a tuple of Layer(w, b), got "
+            f"{type(params).__name__}{'' if given is None else f' of shape {given}'}: "
+            f"model.init(key) makes them"
+        )
+    if len(params) != len(shapes):
+        raise ValueError(
+            f"the model has {len(shapes)} layers, got parameters of {len(params)}: "
+            f"pass those that its own init made"
+        )
+    for i, (p, (n_in, n_out)) in enumerate(zip(params, shapes, strict=True)):
+        _check_leaf(f"[{i}].w", p.w, (n_in, n_out))
+        _check_leaf(f"[{i}].b", p.b, (n_out,))
+
+
+def _check_leaf(name: str, leaf: Any, shape: tuple[int, ...]) -> None:
+    given = getattr(leaf, "shape", None)
+    if given != shape:
+        raise ValueError(
+            f"the parameter {name} must be an array of shape {shape}, got "
+            f"{type(leaf).__name__ if given is None else given}: pass those that the "
+            f"model's own init made"
+        )
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        raise ValueError(
+            f"the parameter {name} must hold floats, got {leaf.dtype}: convert it, for "
+            f"example with .astype(jnp.float32)"
+        )

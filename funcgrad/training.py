@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from funcgrad.batches import batch_rows, shuffle, take
+from funcgrad.arguments import at_least
+from funcgrad.batches import as_arrays, batch_rows, shuffle, take
 from funcgrad.fast import loop
 from funcgrad.model import Objective, Params
 
@@ -40,6 +41,7 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> State
     """Return the state before the first update."""
     # An explicit dtype makes Python numbers strongly typed, as later steps return them.
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), params)
+    _check_floats(params)
     return State(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
@@ -95,8 +97,13 @@ def train(
     >>> losses.shape, int(state.step)
     ((100,), 100)
     """
-    check_steps(steps)
-    data = jax.tree.map(jnp.asarray, data)
+    if not isinstance(state, State):
+        raise ValueError(
+            f"train goes on from a State, got {type(state).__name__}: "
+            f"init_state(params, optimizer) makes the first one"
+        )
+    steps = check_steps(steps, state.step)
+    data = as_arrays("data", data)
     unroll = loop.steps_a_turn(state.params, batch_rows(data, batch_size, key))
     return run_steps(
         make_step(objective, optimizer), state, data, steps, batch_size, key, unroll
@@ -148,7 +155,29 @@ def run_steps(
     return carry[0], jnp.concatenate(losses)
 
 
-def check_steps(steps: int) -> None:
-    """Raise unless `steps` is a number of steps."""
-    if not isinstance(steps, int) or steps < 0:
-        raise ValueError(f"steps must be a whole number of at least 0, got {steps}")
+def check_steps(steps: int, done: Any = 0) -> int:
+    """Return `steps` as an int, or say that it is no number of steps to do from here.
+
+    `done` is the state's counter; where it is traced, how many fit is not known.
+    """
+    steps = at_least(0, "steps", steps)
+    if not isinstance(done, jax.core.Tracer):
+        most = int(jnp.iinfo(jnp.int32).max) - int(done)
+        if steps > most:
+            raise ValueError(
+                f"steps must be at most {most:,} from step {int(done):,} on, as the "
+                f"counter is an int32, got {steps:,}: begin a new count with "
+                f"state._replace(step=jnp.zeros((), jnp.int32))"
+            )
+    return steps
+
+
+def _check_floats(params: Params) -> None:
+    """Raise unless there is a slope for every parameter."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise ValueError(
+                f"params must be floats to be trained, got {leaf.dtype} at params"
+                f"{jax.tree_util.keystr(path)}: convert them, for example with "
+                f".astype(jnp.float32)"
+            )

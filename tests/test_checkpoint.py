@@ -86,10 +86,12 @@ def test_a_state_goes_on_from_the_file_as_if_nothing_had_happened(tmp_path):
 
 
 def test_metadata_is_text_and_comes_back(tmp_path):
-    fg.save(tmp_path / "a", {}, {"note": "grüß dich", "empty": ""})
+    fg.save(tmp_path / "a", 1.0, {"note": "grüß dich", "empty": ""})
     assert fg.load_metadata(tmp_path / "a") == {"note": "grüß dich", "empty": ""}
     with pytest.raises(ValueError, match="metadata must be text, got int for 'n'"):
-        fg.save(tmp_path / "b", {}, {"n": 1})
+        fg.save(tmp_path / "b", 1.0, {"n": 1})
+    with pytest.raises(ValueError, match="metadata must be text, got int for 1: conv"):
+        fg.save(tmp_path / "b", 1.0, {1: "n"})
     assert not (tmp_path / "b").exists()
 
 
@@ -101,7 +103,12 @@ def test_metadata_is_text_and_comes_back(tmp_path):
         ({"w": jnp.ones(2)}, "holds 'b', which `like` has no place for"),
         (
             {"w": jnp.ones(2), "b": jnp.ones(1), "c": jnp.ones(1)},
-            "no leaf 'c', which `like` asks for; it holds b, w",
+            "a has no leaf 'c', which `like` asks for: pass .* of the leaves 'b', 'w'$",
+        ),
+        (
+            {"w": jnp.ones(2), "c": jnp.ones(1), "d": jnp.ones(1)},
+            "a holds 'b', which `like` has no place for and has no leaf 'c', 'd', which"
+            " `like` asks for: pass the tree that was saved",
         ),
     ],
 )
@@ -118,6 +125,27 @@ def test_leaves_that_are_no_numbers_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"two leaves of the tree are named 'a\.b'"):
         fg.save(tmp_path / "a", {"a": {"b": 1.0}, "a.b": 2.0})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    for tree in ({}, (), None, {"a": [None, ()]}):
+        with pytest.raises(ValueError, match="at least one array, got one without lea"):
+            fg.save(tmp_path / "a", tree)
+    with pytest.raises(ValueError, match="no leaf can be named '__metadata__', as"):
+        fg.save(tmp_path / "a", {"__metadata__": 1.0, "b": 1.0})
+    assert list(tmp_path.iterdir()) == []
+    fg.save(tmp_path / "a", {"b": {"__metadata__": 1.0}})  # named b.__metadata__
+    assert fg.load(tmp_path / "a", {"b": {"__metadata__": 0.0}})["b"]["__metadata__"]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in ("nowhere", "no/where", "file"):
+        with pytest.raises(
+            ValueError, match=f"save needs a folder that exists, got .*/{folder}: make"
+        ):
+            fg.save(tmp_path / folder / "a", 1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_damaged_and_foreign_files_are_named(tmp_path):

@@ -1,5 +1,7 @@
 """Many members at once are the same nets as each of them alone."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -164,16 +166,124 @@ def test_what_does_not_fit_is_named():
 
     with pytest.raises(ValueError, match=r"number of members.*momentum.*\(3,\)"):
         run({"learning_rate": np.ones(2), "momentum": np.ones(3)})
-    with pytest.raises(ValueError, match="same number of members"):
+    with pytest.raises(ValueError, match=r"the number 0.1 at hyperparams\['learning_r"):
         run({"learning_rate": 0.1})
+    with pytest.raises(ValueError, match=r"the number 0.1 at .* each list of numbers"):
+        run({"learning_rate": [0.1, 0.2]})
+    with pytest.raises(ValueError, match=r"the number -?\d.\d at data\[0\]\[0\]\[0\]"):
+        run({"learning_rate": np.ones(2)}, jax.tree.map(np.ndarray.tolist, data))
+    with pytest.raises(ValueError, match="key needs one random key, got 0"):
+        run({"learning_rate": np.ones(2)}, key=0)
+    with pytest.raises(ValueError, match=r"progress must be a function, .* got 'yes'"):
+        run({"learning_rate": np.ones(2)}, progress="yes")
+    with pytest.raises(ValueError, match="steps must be at most 2,147,483,647 from"):
+        run({"learning_rate": np.ones(2)}, steps=2**31)
     with pytest.raises(ValueError, match="data has 6 members, and hyperparams has 2"):
         run({"learning_rate": np.ones(2)}, own_data=True)
     with pytest.raises(ValueError, match="batch_size must be"):
         run({"learning_rate": np.ones(2)}, batch_size=9)
     with pytest.raises(ValueError, match="steps must be"):
         run({"learning_rate": np.ones(2)}, steps=-1)
-    with pytest.raises(ValueError, match="every must be"):
-        fg.sweep(
-            objective, optax.sgd, model.init, {"learning_rate": np.ones(2)}, data,
-            score=lambda p: 0.0, every=0, steps=1, key=KEY,
-        )  # fmt: skip
+    for every in (0, True, 1.5):
+        with pytest.raises(ValueError, match="every must be a whole number of at lea"):
+            fg.sweep(
+                objective, optax.sgd, model.init, {"learning_rate": np.ones(2)}, data,
+                score=lambda p: 0.0, every=every, steps=1, key=KEY,
+            )  # fmt: skip
+
+
+def halved(w, batch):
+    """Return mean w^2: at rate 1/4 a step halves w, exactly."""
+    return jnp.mean(batch * w**2)
+
+
+def ones(key):
+    return jnp.ones(())
+
+
+def run_both(
+    steps, every=2, objective=halved, make_optimizer=optax.sgd, init=ones,
+    score=jnp.abs, **settings,
+):  # fmt: skip
+    """Return what train_many and sweep make of seven members that halve w."""
+    rates = {"learning_rate": np.full(MEMBERS, 0.25)}
+    given = (objective, make_optimizer, init, rates, np.ones(4))
+    settings = {"steps": steps, "key": KEY, **settings}
+    return (
+        fg.train_many(*given, **settings),
+        fg.sweep(*given, **settings, score=score, every=every),
+    )
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_no_steps_give_no_losses(small_groups, batch_size):
+    (states, losses), swept = run_both(0, batch_size=batch_size)
+    assert losses.shape == swept.losses.shape == swept.scores.shape == (MEMBERS, 0)
+    assert states.step.tolist() == [0] * MEMBERS
+    assert states.params.tolist() == swept.best_params.tolist() == [1] * MEMBERS
+    assert np.isinf(swept.best_scores).all()
+
+
+def test_whole_numbers_of_numpy_are_taken():
+    plain = run_both(3, batch_size=2)
+    theirs = run_both(np.int64(3), every=np.int64(2), batch_size=np.int32(2))
+    assert same_bits(plain, theirs)
+    assert fg.top([2.0, 1.0], np.int64(1)).tolist() == [1]
+    with pytest.raises(ValueError, match="n = True"):
+        fg.top([2.0, 1.0], True)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_both_run_where_jit_is_off(small_groups, steps):
+    compiled = run_both(steps)
+    with jax.disable_jit():
+        eager = run_both(steps)
+    assert same_bits(compiled, eager)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(eager))
+
+
+def test_functions_without_a_hash_are_taken():
+    class Unhashable:
+        __hash__ = None
+
+        def __init__(self, f):
+            self.f = f
+
+        def __call__(self, *arguments, **named):
+            return self.f(*arguments, **named)
+
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Unhashable(halved))
+    functions = {
+        "objective": halved, "make_optimizer": optax.sgd, "init": ones, "score": jnp.abs
+    }  # fmt: skip
+    unhashable = {name: Unhashable(f) for name, f in functions.items()}
+    assert same_bits(run_both(3), run_both(3, **unhashable))
+
+
+def test_progress_may_be_true_or_false(small_groups, capsys, monkeypatch):
+    run_both(1, progress=True)
+    assert capsys.readouterr().err == ""  # no terminal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    for progress in (False, None):
+        run_both(1, progress=progress)
+        assert capsys.readouterr().err == ""
+    run_both(1, progress=True)
+    line = "\r\x1b[K6/7 members\r\x1b[K7/7 members\n"
+    assert capsys.readouterr().err == 2 * line
+
+
+def test_a_committee_of_a_single_net_is_refused():
+    model = fg.mlp([2, 3, 1])
+    with pytest.raises(
+        ValueError, match=r"number of members, .* for a single net call apply\(params"
+    ):
+        fg.committee(model.apply, model.init(KEY), np.ones((4, 2)))
+    with pytest.raises(ValueError, match=r"got the number 1.0 at params"):
+        fg.committee(lambda p, x: p * x, 1.0, np.ones(2))
+    # Where every leaf happens to have three rows, the net itself says it.
+    square = fg.mlp([3, 3])
+    with pytest.raises(
+        ValueError, match=r"\[0\]\.w must be an array of shape \(3, 3\)"
+    ):
+        fg.committee(square.apply, square.init(KEY), np.ones((4, 3)))

@@ -12,9 +12,12 @@ from problems import arrays, arrays_of, same_bits, smooth_problem
 import funcgrad as fg
 from funcgrad import fitting
 
+SGD = optax.sgd(1.0)
+ONE = np.ones(1, np.float32)
+
 
 @pytest.mark.parametrize("batch_size", [None, 3])
-def test_one_trace_for_a_whole_fit(batch_size):
+def test_a_whole_fit_is_compiled_once_and_the_next_traces_nothing(batch_size):
     batching = {"batch_size": batch_size, "key": jax.random.key(0)}
     _, nested, data = smooth_problem()
     model = fg.mlp([3, 4, 2])
@@ -33,9 +36,9 @@ def test_one_trace_for_a_whole_fit(batch_size):
     )  # fmt: skip
     assert len(reports) > 2  # several chunks, of several sizes
     assert [r.done for r in reports][-1] == 1234
-    assert traces == 1
+    assert traces == 2  # one is compiled, and one tells what the losses cannot take
     fg.fit(objective, optimizer, params, data, steps=99, progress=None, **batching)
-    assert traces == 1
+    assert traces == 2
 
 
 def test_the_callers_arrays_live_on():
@@ -78,10 +81,10 @@ def test_divergence_says_where_and_keeps_the_last_good_state(steps_before):
 
 
 def test_nan_in_a_batch_stops_the_run():
-    data = jnp.array([1.0, jnp.nan])
+    data = jnp.array([1.0, -1.0])
     with pytest.raises(fg.DivergedError, match="became nan at step"):
         fg.fit(
-            lambda w, x: jnp.sum(w * x), optax.sgd(0.1), 1.0, data, steps=50,
+            lambda w, x: jnp.sum(w * jnp.sqrt(x)), optax.sgd(0.1), 1.0, data, steps=50,
             batch_size=1, key=jax.random.key(0),
         )  # fmt: skip
 
@@ -94,6 +97,41 @@ def test_progress_line_is_for_terminals_only(capsys, monkeypatch):
     fg.print_progress(report)
     line = capsys.readouterr().err
     assert "step 50/200  loss 0.125  1,234 steps/s  3 s left" in line
+
+
+def test_progress_may_be_true_or_false(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+
+    def printed(progress):
+        fg.fit(lambda w, x: w * jnp.sum(x), SGD, 0.0, ONE, steps=2, progress=progress)
+        return capsys.readouterr().err
+
+    assert "step 2/2" in printed(True)
+    assert printed(False) == printed(None) == ""
+    with pytest.raises(ValueError, match=r"progress must be a function, .* got 'yes'"):
+        printed("yes")
+
+
+class Unhashable:
+    """Something that acts as `f` and has no hash, as a dataclass has none."""
+
+    __hash__ = None
+
+    def __init__(self, f=None, init=None):
+        self.f, self.init = f, init
+
+    def __call__(self, *arguments):
+        return self.f(*arguments)
+
+    update = __call__
+
+
+def test_what_has_no_hash_is_trained_all_the_same():
+    objective = Unhashable(lambda w, x: w * jnp.sum(x))
+    optimizer = Unhashable(SGD.update, SGD.init)
+    for f, o in ((objective, SGD), (objective.f, optimizer), (objective, optimizer)):
+        fit = fg.fit(f, o, 0.0, ONE, steps=3, progress=None)
+        assert fit.history.loss.tolist() == [0, -1, -2]
 
 
 def test_a_fit_may_be_longer_than_what_the_device_keeps():

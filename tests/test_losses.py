@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
+from funcgrad.losses import noted_checks
 
 Y = jnp.array([[1.0], [2.0], [4.0], [0.5]])
 T = jnp.array([[1.0], [0.0], [2.0], [0.5]])
@@ -83,3 +84,39 @@ def test_other_labels_that_are_refused():
         fg.hinge(jnp.ones(2), jnp.array([0.0, 1.0]))
     with pytest.raises(ValueError, match="labels from 0 to 1, got 2"):
         fg.binary_cross_entropy(jnp.ones(2), jnp.array([0, 2]))
+
+
+def test_checks_of_traced_values_are_noted_and_add_nothing_to_the_program():
+    def plain(scores, signs):
+        return jnp.mean(jax.nn.relu(1 - signs * scores))
+
+    def noting(scores, signs):
+        with noted_checks() as noted:
+            loss = fg.hinge(scores, signs)
+        ((values, check),) = noted
+        assert values is signs
+        check(np.ones(2))
+        with pytest.raises(ValueError, match="hinge needs signs -1 or 1, got 2"):
+            check(np.array([1, 2]))
+        return loss
+
+    def nothing_outside(scores, signs):
+        with pytest.raises(KeyError), noted_checks() as noted:
+            raise KeyError
+        fg.hinge(scores, signs)
+        assert noted == []
+
+    def program(f):
+        return str(jax.make_jaxpr(f)(Y, Y))
+
+    assert program(plain) == program(fg.hinge) == program(noting)
+    jax.make_jaxpr(nothing_outside)(Y, Y)
+
+
+def test_a_value_that_a_dtype_would_hide_is_seen():
+    """As an int32 or a float32 these would be 1."""
+    wide = np.array([2**32 + 1])
+    with pytest.raises(ValueError, match="hinge needs signs -1 or 1, got 4294967297"):
+        fg.hinge(jnp.ones(1), wide)
+    with pytest.raises(ValueError, match=r"labels from 0 to 1, got 1\.0000000001"):
+        fg.binary_cross_entropy(jnp.ones(1), np.array([1.0000000001]))

@@ -77,7 +77,15 @@ def test_computes_in_the_dtype_of_the_params(dtype):
         assert model.init(jax.random.key(0))[0].w.dtype == "float32"
 
 
-@pytest.mark.parametrize("sizes", [[], [3], [3, 0], [3, -1, 2], [3, 2.5]])
+def test_sizes_may_be_numpys():
+    sizes = np.array([3, 4, 1])
+    params = fg.mlp(sizes).init(jax.random.key(0))
+    assert [p.w.shape for p in params] == [(3, 4), (4, 1)]
+
+
+@pytest.mark.parametrize(
+    "sizes", [[], [3], [3, 0], [3, -1, 2], [3, 2.5], 3, [True, True], "31"]
+)
 def test_sizes_that_are_refused(sizes):
     with pytest.raises(ValueError, match="at least two sizes"):
         fg.mlp(sizes)
@@ -90,3 +98,71 @@ def test_inputs_of_the_wrong_width_are_refused(shape):
         ValueError, match="takes 3 inputs along the last axis, got x of"
     ):
         model.apply(model.init(jax.random.key(0)), jnp.ones(shape))
+
+
+@pytest.mark.parametrize("name", ["activation", "final_activation", "initializer"])
+def test_names_of_functions_are_refused(name):
+    with pytest.raises(ValueError, match=f"^{name} must be a function, .* got 'relu'"):
+        fg.mlp([3, 1], **{name: "relu"})
+
+
+def test_init_wants_a_key():
+    with pytest.raises(ValueError, match=r"init needs one random key, got 0: pass jax"):
+        fg.mlp([3, 1]).init(0)
+
+
+def with_leaf(params, i, **leaf):
+    return (*params[:i], params[i]._replace(**leaf), *params[i + 1 :])
+
+
+PARAMS = fg.mlp([3, 4, 2]).init(jax.random.key(0))
+BAD_PARAMS = {
+    "has 2 layers, got parameters of 1": PARAMS[:1],
+    "has 2 layers, got parameters of 3": (*PARAMS, PARAMS[1]),
+    "needs the parameters first, .* got ndarray of shape": np.ones((5, 3), "f"),
+    "needs the parameters first, .* got function": fg.mlp([3, 4, 2]).init,
+    "needs the parameters first, .* got Layer": PARAMS[0],
+    r"\[1\]\.w must be an array of shape \(4, 2\), got \(3, 2\)": with_leaf(
+        PARAMS, 1, w=jnp.ones((3, 2))
+    ),
+    # These two were broadcast.
+    r"\[0\]\.b must be an array of shape \(4,\), got \(1,\)": with_leaf(
+        PARAMS, 0, b=jnp.ones(1)
+    ),
+    r"\[1\]\.b must be an array of shape \(2,\), got \(5, 2\)": with_leaf(
+        PARAMS, 1, b=jnp.ones((5, 2))
+    ),
+    r"\[1\]\.b must be an array of shape \(2,\), got list": with_leaf(
+        PARAMS, 1, b=[0.0, 0.0]
+    ),
+    r"\[0\]\.w must hold floats, got int32": with_leaf(
+        PARAMS, 0, w=jnp.ones((3, 4), int)
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", BAD_PARAMS)
+def test_parameters_of_another_net_are_refused_at_trace_time(sentence):
+    apply, x = fg.mlp([3, 4, 2]).apply, jnp.ones((5, 3))
+    with pytest.raises(ValueError, match=sentence):
+        apply(BAD_PARAMS[sentence], x)
+    with pytest.raises(ValueError, match=sentence):
+        jax.eval_shape(lambda x: apply(BAD_PARAMS[sentence], x), x)
+
+
+def test_swapped_arguments_are_refused():
+    with pytest.raises(ValueError, match="needs the parameters first"):
+        fg.mlp([3, 4, 2]).apply(jnp.ones((5, 3)), PARAMS)
+
+
+def test_checks_add_nothing_to_what_is_compiled():
+    """The program of the net is that of its layers in a row, line for line."""
+    model, x = fg.mlp([3, 4, 2]), jnp.ones((5, 3))
+
+    def plain(params, x):
+        for p in params:
+            x = fg.layer(p, x)
+        return x
+
+    given = str(jax.make_jaxpr(model.apply)(PARAMS, x))
+    assert given == str(jax.make_jaxpr(plain)(PARAMS, x))

@@ -160,12 +160,24 @@ def test_forgetting_to_zero_adds_up_and_the_functional_step_cannot():
 BAD_CALLS = {
     "steps must be a whole number of at least 0, got -1": {"steps": -1},
     "steps must be a whole number of at least 0, got 2.5": {"steps": 2.5},
+    "steps must be a whole number of at least 0, got True": {"steps": True},
+    "steps must be at most 2,147,483,647 from step 0 on": {"steps": 2**31},
+    "from 1 to the 4 rows of the data, got True": {"batch_size": True},
+    "batch_size needs one random key, got 0": {"batch_size": 2, "key": 0},
     "from 1 to the 4 rows of the data, got 5": {"batch_size": 5},
     "from 1 to the 4 rows of the data, got 0": {"batch_size": 0},
     "pass key=jax.random.key": {"batch_size": 2, "key": None},
     "same number of rows": {"data": (jnp.ones((4, 2)), jnp.ones((3, 1)))},
     "at least one": {"data": (jnp.ones((0, 2)), jnp.ones((0, 1)))},
-    "along their first axis": {"data": 1.0},
+    "along their first axis": {"data": jnp.ones(())},
+    r"got the number 1.0 at data: make an array": {"data": 1.0},
+    r"got the number 0.5 at data\[0\]\[0\]\[0\]: make an array of each list": {
+        "data": ([[0.5, 1.0]] * 4, [[1.0]] * 4)
+    },
+    r"needs arrays of numbers, got <U1 at data\[1\]": {
+        "data": (jnp.ones((4, 2)), np.array(["a"] * 4))
+    },
+    r"needs arrays of numbers, got str at data\[1\]": {"data": (jnp.ones(4), "a")},
 }
 
 
@@ -180,6 +192,63 @@ def test_bad_calls_say_what_is_required(run, sentence):
     data = options.pop("data")
     with pytest.raises(ValueError, match=sentence):
         run(relu_objective(sizes), optimizer, start, data, **options)
+
+
+@pytest.mark.parametrize("run", [fg.train, fg.fit])
+def test_what_is_wrong_with_many_leaves_is_said_in_a_line(run):
+    start = 1.0 if run is fg.fit else fg.init_state(1.0, optax.sgd(0.1))
+    rows = np.random.default_rng(0).normal(size=(10_000, 2))
+    for data in (rows.tolist(), [np.ones(3)] * 999 + [np.ones(2)]):
+        with pytest.raises(ValueError, match="data needs arrays") as caught:
+            run(lambda w, x: w, optax.sgd(0.1), start, data, steps=1)
+        assert len(str(caught.value)) < 300
+    assert str(caught.value).endswith("and 992 more")
+
+
+@pytest.mark.parametrize("run", [fg.train, fg.fit])
+def test_whole_numbers_of_numpy_are_taken(run):
+    sizes, nested, data = integer_problem()
+    params, optimizer = arrays(nested, "float32"), optax.sgd(0.1)
+    start = params if run is fg.fit else fg.init_state(params, optimizer)
+    state, *_ = run(
+        relu_objective(sizes), optimizer, start, data, steps=np.int64(3),
+        batch_size=np.int32(2), key=jax.random.key(0),
+    )  # fmt: skip
+    assert state.step == 3
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize("run", [fg.train, fg.fit])
+def test_the_counter_reaches_its_last_number_and_never_overflows(run, batch_size):
+    last, optimizer = 2**31 - 1, optax.sgd(0.1)
+    start = fg.init_state(1.0, optimizer)._replace(step=jnp.int32(last - 3))
+
+    def go(steps):
+        return run(
+            lambda w, x: w * jnp.sum(x), optimizer, start, np.ones(5, "f"), steps=steps,
+            batch_size=batch_size, key=jax.random.key(0),
+        )  # fmt: skip
+
+    assert go(3)[0].step == last
+    with pytest.raises(
+        ValueError, match=r"steps must be at most 3 from step 2,147,483,644 on.* got 4:"
+    ):
+        go(4)
+
+
+def test_train_wants_a_state():
+    with pytest.raises(
+        ValueError, match=r"from a State, got float: init_state\(params"
+    ):
+        fg.train(lambda w, x: w, optax.sgd(0.1), 1.0, np.ones(1), steps=1)
+
+
+@pytest.mark.parametrize("start", [1, {"w": jnp.ones(2), "n": jnp.ones(2, int)}])
+def test_parameters_that_are_no_floats_are_named(start):
+    with pytest.raises(ValueError, match=r"params must be floats .* got int32 at para"):
+        fg.init_state(start, optax.sgd(0.1))
+    with pytest.raises(ValueError, match=r"got int32 at params(\['n'\])?: convert"):
+        fg.fit(lambda w, x: w, optax.sgd(0.1), start, np.ones(1), steps=1)
 
 
 @pytest.mark.parametrize("batch_size", [None, 2])

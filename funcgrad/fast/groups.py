@@ -52,11 +52,13 @@ def map_members(
     Every leaf of `own` has the members along its first axis, and all see `shared`. What
     was compiled for `f` serves every function that is equal to it. `work` is that of a
     member, from which the size of a group follows; `progress(done, members)` is called
-    after each call. Where something is traced, all members are one group.
+    after each call. Where something is traced or jit is off, all members are one group.
     """
     leaves = jax.tree.leaves((own, shared))
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return jax.vmap(f, (0, None))(own, shared)
+    if jax.config.jax_disable_jit:
+        return jax.device_get(jax.vmap(f, (0, None))(own, shared))
 
     own = jax.device_get(own)  # where cutting members out takes next to no time
     members = jax.tree.leaves(own)[0].shape[0]
@@ -128,13 +130,14 @@ def _compile(
         jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
         for leaf in leaves
     ]
-    size = leaves[0].shape[1]
+    groups_a_call, size = leaves[0].shape[:2]
     in_lanes = device.platform == "cpu" and size >= FEWEST_LANES
 
     def groups(own: Any, shared: Any) -> Any:
         group = _in_lanes if in_lanes else _side_by_side
         result = lax.map(lambda mine: group(f, mine, shared, size), own)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), result)
+        merged = size * groups_a_call  # as -1 says nothing where there are no steps
+        return jax.tree.map(lambda x: x.reshape(merged, *x.shape[2:]), result)
 
     jitted = jax.jit(groups, compiler_options=compiler_options(device.platform))
     return jitted.lower(*jax.tree.unflatten(tree, placed)).compile()
