@@ -6,7 +6,6 @@ that `train` makes alone with the keys of `member_keys(key, i)`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from funcgrad.arguments import (
 from funcgrad.batches import as_arrays, batch_rows, batch_shapes, count
 from funcgrad.data_checks import check_data
 from funcgrad.fast.groups import Work, map_members
+from funcgrad.fitting import print_members
 from funcgrad.model import Objective, Params
 from funcgrad.training import State, check_steps, init_state, make_step, run_steps
 
@@ -116,14 +116,6 @@ def sweep(
     every = at_least(1, "every", every)
     member = _member(objective, make_optimizer, init, steps, batch_size, score, every)
     return _run_members(member, hyperparams, data, key, own_data, progress)
-
-
-def print_members(done: int, members: int) -> None:
-    """Write one line that overwrites itself to stderr, if that is a terminal."""
-    if sys.stderr.isatty():
-        end = "\n" if done == members else ""
-        sys.stderr.write(f"\r\x1b[K{done:,}/{members:,} members{end}")
-        sys.stderr.flush()
 
 
 def member_keys(key: jax.Array, member: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -286,7 +278,7 @@ def _run_members(
     elif progress is False:
         progress = None
     elif progress is not None:
-        check_function("progress", progress, "funcgrad.ensemble.print_members")
+        check_function("progress", progress, "funcgrad.fitting.print_members")
     check_key("key", key)
     hyper = as_arrays("hyperparams", dict(hyperparams))
     data = as_arrays("data", data)

@@ -84,13 +84,21 @@ class DivergedError(ArithmeticError):
 
 def print_progress(progress: Progress) -> None:
     """Write one line that overwrites itself to stderr, if that is a terminal."""
+    _print_line(
+        f"step {progress.done:,}/{progress.steps:,}  loss {progress.loss:.4g}  "
+        f"{progress.steps_per_second:,.0f} steps/s  {progress.seconds_left:,.0f} s left",
+        is_last=progress.done == progress.steps,
+    )
+
+
+def print_members(done: int, members: int) -> None:
+    """Do the same for `train_many`: how many of the members are done."""
+    _print_line(f"{done:,}/{members:,} members", is_last=done == members)
+
+
+def _print_line(text: str, *, is_last: bool) -> None:
     if sys.stderr.isatty():
-        end = "\n" if progress.done == progress.steps else ""
-        sys.stderr.write(
-            f"\r\x1b[Kstep {progress.done:,}/{progress.steps:,}  "
-            f"loss {progress.loss:.4g}  {progress.steps_per_second:,.0f} steps/s  "
-            f"{progress.seconds_left:,.0f} s left{end}"
-        )
+        sys.stderr.write(f"\r\x1b[K{text}" + "\n" * is_last)
         sys.stderr.flush()
 
 
