@@ -230,7 +230,10 @@ OPTIONS = {
         "--optimizer must be one of sgd, adam, adamw, rmsprop, got 'lion'",
     ),
     "file as folder": ("--target y --out t.csv", "t.csv is a file: choose another"),
-    "folder in file": ("--target y --out t.csv/a/b", "cannot be written, as"),
+    "folder in file": (
+        "--target y --out t.csv/a/b",
+        "cannot be written: Not a directory: choose another folder",
+    ),
 }
 
 
