@@ -27,7 +27,7 @@ def predict(
 
     The new columns are prediction and, for classes, probability (that of the class
     predicted; for a net trained with hinge, as on moons, score, whose sign decides).
-    On a terminal, control characters in cells are written as \\x1b and the like.
+    On a terminal, control characters in cells are shown as escapes.
     """
     import polars as pl
 

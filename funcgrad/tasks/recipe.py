@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from funcgrad.data.predictor import ACTIVATIONS
+from funcgrad.data.predictor import ACTIVATIONS, MOST_LAYERS
 from funcgrad.errors import InputError
 from funcgrad.mlp import Initializer, uniform
 
@@ -65,6 +65,11 @@ def check(recipe: Recipe, rows: int) -> None:
         raise InputError(
             f"must be whole numbers above 0, one for each hidden layer, got "
             f"{recipe.hidden}",
+            "hidden",
+        )
+    if len(recipe.hidden) >= MOST_LAYERS:
+        raise InputError(
+            f"must be fewer than {MOST_LAYERS} hidden layers, got {len(recipe.hidden)}",
             "hidden",
         )
     _check_name("activation", recipe.activation, ACTIVATIONS)
