@@ -19,7 +19,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         with open(path, "ab") as stream:
             stream.write(content)
         return
-    path = Path(os.path.realpath(path))
+    path = _target(path)
     temporary = _beside(path)
     try:
         with open(temporary, "xb") as file:
@@ -37,11 +37,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return
-    path = Path(os.path.realpath(path))
-    with suppress(FileNotFoundError):
-        if stat.S_ISDIR(os.stat(path).st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    temporary = _beside(path)
+    temporary = _beside(_target(path))
     try:
         temporary.touch(exist_ok=False)
     finally:
@@ -54,6 +50,15 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
     # These name what is open already, which may be a regular file too.
     is_open = str(path).startswith(("/dev/std", "/dev/fd/", "/proc/self/fd/"))
     return path.exists() and (is_open or not (path.is_file() or path.is_dir()))
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """Return where links lead to, be a file there or not yet."""
+    target = Path(os.path.realpath(path))
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.stat(target).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return target
 
 
 def _beside(path: Path) -> Path:

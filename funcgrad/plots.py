@@ -40,7 +40,7 @@ def loss_curve(step: np.ndarray, loss: np.ndarray, title: str) -> Figure:
         axes.plot(middle, [np.median(loss[part]) for part in parts], color=_COLOURS[0])
     if np.all(loss > 0):
         axes.set_yscale("log")
-    axes.set(title=_as_text(title), xlabel="step", ylabel="loss")
+    axes.set(title=_as_text(title, 80), xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3, which="both", lw=0.5)
     return figure
 
@@ -92,7 +92,7 @@ def decision_boundary(
                 )
                 labels.append(f"{_as_text(name)}{note}")
     first, second = map(_as_text, names)
-    axes.set(title=_as_text(title), xlabel=first, ylabel=second)
+    axes.set(title=_as_text(title, 80), xlabel=first, ylabel=second)
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     if len(classes) <= len(_COLOURS):
         legend = axes.legend(framealpha=0.9, fontsize="small")
@@ -127,7 +127,7 @@ def confusion_matrix(
             range(count), short, rotation=turn, ha="right" if turn else "center"
         )
         axes.set_yticks(range(count), short)
-    axes.set(title=_as_text(title), xlabel="predicted", ylabel="true")
+    axes.set(title=_as_text(title, 80), xlabel="predicted", ylabel="true")
     return figure
 
 
@@ -143,7 +143,9 @@ def predicted_against_true(
         true, predicted, s=22, color=_COLOURS[0], edgecolor="white", linewidth=0.5
     )
     name = _as_text(name)
-    axes.set(title=_as_text(title), xlabel=f"true {name}", ylabel=f"predicted {name}")
+    axes.set(
+        title=_as_text(title, 80), xlabel=f"true {name}", ylabel=f"predicted {name}"
+    )
     axes.set_aspect("equal")
     axes.grid(alpha=0.3, lw=0.5)
     return figure
@@ -169,7 +171,7 @@ def score_against(
         axes.grid(alpha=0.3, lw=0.5)
     panels[0].set(ylabel="lowest loss on the rows of the score")
     lost = f", {np.sum(~good)} diverged" if not good.all() else ""
-    title = _as_text(f"{name}: {len(scores):,} nets{lost}")
+    title = _as_text(f"{name}: {len(scores):,} nets{lost}", 80)
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -213,9 +215,12 @@ def _figure(size: tuple[float, float]) -> tuple[Figure, Any]:
     return figure, figure.subplots()
 
 
-def _as_text(name: str) -> str:
-    """Return a name or title that matplotlib draws as it is, and not as mathematics."""
-    return shown(name, most=200).replace("$", r"\$")
+def _as_text(name: str, most: int = 40) -> str:
+    """Return a name that matplotlib draws as it is, and not as mathematics.
+
+    One that is too long would leave no place for the picture.
+    """
+    return shown(name, most).replace("$", r"\$")
 
 
 def _shade(chosen: np.ndarray) -> np.ndarray:
