@@ -130,11 +130,11 @@ class Predictor(NamedTuple):
             "format": _FORMAT,
             "version": __version__,
         }
-        text = json.dumps(about)
         _check_params(self.sizes, self.params)
-        _from_json(text, most_numbers=count_parameters(self.sizes))
-        metadata = {_KEY: text, _CHECKSUM: _checksum(text, self.params)}
-        checkpoint.save(path, self.params, metadata)
+        as_loaded = json.loads(json.dumps(about))
+        _from_json(as_loaded, most_numbers=count_parameters(self.sizes))
+        about[_CHECKSUM] = _checksum(as_loaded, self.params)
+        checkpoint.save(path, self.params, {_KEY: json.dumps(about)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Predictor:
@@ -161,10 +161,11 @@ class Predictor(NamedTuple):
                 f"of it"
             )
         try:
-            untrained = _from_json(text, most_numbers=os.path.getsize(path) // 4)
+            about = json.loads(text)
+            untrained = _from_json(about, most_numbers=os.path.getsize(path) // 4)
             params = checkpoint.load(path, _like(untrained.sizes))
             _check_params(untrained.sizes, params)
-            if metadata.get(_CHECKSUM) not in (None, _checksum(text, params)):
+            if about.pop(_CHECKSUM, None) not in (None, _checksum(about, params)):
                 raise ValueError("its checksum is that of another model")
         except RecursionError as error:
             raise _damaged(path, "its description is nested too deep") from error
@@ -205,13 +206,12 @@ def _damaged(path: str | os.PathLike[str], reason: Any) -> InputError:
     )
 
 
-def _from_json(text: str, most_numbers: int) -> Predictor:
-    """Return the predictor that `text` tells of, without its parameters.
+def _from_json(about: Any, most_numbers: int) -> Predictor:
+    """Return the predictor that `about` tells of, without its parameters.
 
     Raises before anything is built of it unless all fits together, and its parameters
     are no more than `most_numbers`.
     """
-    about = json.loads(text)
     if not isinstance(about, dict) or not isinstance(about["inputs"], list):
         raise ValueError("its description has another form")
     if about["format"] != _FORMAT:
@@ -274,9 +274,9 @@ def _like(sizes: Sequence[int]) -> tuple[Layer, ...]:
     return tuple(Layer(like(n, m), like(m)) for n, m in pairwise(sizes))
 
 
-def _checksum(text: str, params: Any) -> str:
+def _checksum(about: dict[str, Any], params: Any) -> str:
     """Return the SHA-256 of all that makes a prediction."""
-    digest = hashlib.sha256(text.encode())
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for leaf in jax.tree.leaves(params):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()

@@ -72,15 +72,27 @@ def test_a_byte_that_changed_is_seen_or_changes_nothing(saved, record_property):
     assert refused > 0.97 * 3 * len(content)
 
 
-def rewritten(saved, text, params=None, **more):
-    """Write the file again with another description and no checksum, as 0.1.0 did."""
-    metadata = {"funcgrad": text, **more}
-    fg.save(saved, three_classes().params if params is None else params, metadata)
+def description(saved):
+    """Return what the file tells of the model, and its checksum."""
+    about = json.loads(fg.load_metadata(saved)["funcgrad"])
+    return about, about.pop("sha256", None)
+
+
+def rewritten(saved, text, params=None):
+    """Write the file again with another description."""
+    params = three_classes().params if params is None else params
+    fg.save(saved, params, {"funcgrad": text})
+
+
+def test_the_same_model_is_the_same_file(saved, tmp_path):
+    for _ in range(5):
+        three_classes().save(tmp_path / "again")
+        assert (tmp_path / "again").read_bytes() == saved.read_bytes()
 
 
 def test_the_flips_would_be_seen_if_nothing_were_checked(saved):
     expected = said(three_classes())
-    rewritten(saved, fg.load_metadata(saved)["funcgrad"])
+    rewritten(saved, json.dumps(description(saved)[0]))
     with pytest.raises((AssertionError, InputError)):
         flipped(saved, saved.read_bytes(), expected)
 
@@ -88,9 +100,9 @@ def test_the_flips_would_be_seen_if_nothing_were_checked(saved):
 @pytest.mark.parametrize("name", ["moons", "mixed", "quantity"])
 def test_a_file_of_0_1_0_has_no_checksum_and_gets_one_when_saved(name, tmp_path):
     old = SAVED / f"{name}.safetensors"
-    assert "sha256" not in fg.load_metadata(old)
+    assert description(old)[1] is None
     Predictor.load(old).save(tmp_path / "new")
-    assert len(fg.load_metadata(tmp_path / "new")["sha256"]) == 64
+    assert len(description(tmp_path / "new")[1]) == 64
     new, params = Predictor.load(tmp_path / "new"), Predictor.load(old).params
     assert new[:-1] == Predictor.load(old)[:-1]
     for a, b in zip(new.params, params, strict=True):
@@ -147,8 +159,7 @@ MADE_UP = {
 @pytest.mark.parametrize("case", MADE_UP)
 def test_made_up_descriptions_are_one_sentence(saved, case):
     change, sentence = MADE_UP[case]
-    about = json.loads(fg.load_metadata(saved)["funcgrad"])
-    rewritten(saved, json.dumps(about | change))
+    rewritten(saved, json.dumps(description(saved)[0] | change))
     tracemalloc.start()
     try:
         with pytest.raises(InputError) as caught:
@@ -188,7 +199,7 @@ def test_parameters_that_are_no_numbers_are_neither_saved_nor_loaded(saved, wron
     with pytest.raises(InputError, match="must be finite numbers, got inf or nan"):
         three_classes()._replace(params=params).save(saved)
     assert saved.read_bytes() == whole
-    rewritten(saved, fg.load_metadata(saved)["funcgrad"], params)
+    rewritten(saved, json.dumps(description(saved)[0]), params)
     with pytest.raises(InputError, match="must be finite numbers, got inf or nan"):
         Predictor.load(saved)
 
@@ -206,10 +217,10 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path):
 
 
 def test_a_checksum_of_another_model_is_refused(saved):
-    metadata = fg.load_metadata(saved)
+    text = fg.load_metadata(saved)["funcgrad"]
     first, last = three_classes().params
     other = (first, last._replace(b=last.b * 2))
-    rewritten(saved, metadata["funcgrad"], other, sha256=metadata["sha256"])
+    rewritten(saved, text, other)
     with pytest.raises(InputError, match="its checksum is that of another model"):
         Predictor.load(saved)
 
@@ -232,6 +243,6 @@ def test_other_dtypes_are_named(saved):
     params = [
         p._replace(w=jnp.asarray(p.w, "bfloat16")) for p in three_classes().params
     ]
-    rewritten(saved, fg.load_metadata(saved)["funcgrad"], tuple(params))
+    rewritten(saved, json.dumps(description(saved)[0]), tuple(params))
     with pytest.raises(InputError, match=r"'0.w' must be float32 .* got bfloat16"):
         Predictor.load(saved)
