@@ -3,6 +3,7 @@
 import atexit
 import gc
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -40,10 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     from funcgrad.cli.app import app
+    from funcgrad.cli.terminal import emit
     from funcgrad.errors import InputError, shown
 
     try:
-        app(args=arguments, prog_name="funcgrad")
+        return app(args=arguments, prog_name="funcgrad", standalone_mode=False) or 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except InputError as error:
@@ -53,7 +55,15 @@ def _run(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         where = "the output" if error.filename is None else str(error.filename)
         return _fail(shown(f"{where} cannot be read or written: {error.strerror}"))
-    return 0
+    except Exception as error:
+        # Typer's own, about arguments: it has the command's usage beside the sentence.
+        if not hasattr(error, "format_message"):
+            raise
+        with io.StringIO() as said:
+            error.show(file=said)  # type: ignore[attr-defined]
+            for line in said.getvalue().splitlines():
+                emit(f"{shown(line)}\n", sys.stderr)
+        return 2
 
 
 def _collect_less() -> None:

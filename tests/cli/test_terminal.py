@@ -151,11 +151,15 @@ def test_names_never_reach_the_terminal_raw(tmp_path, monkeypatch, capsys):
         ["predict", model, f"no{red}.csv"],
         ["predict", model, str(table), "--out", f"no{red}/p.csv"],
         ["predict", str(table), str(table)],
+        ["train", str(table), str(table)],
+        ["train", str(table), f"--{red}"],
+        ["train", str(table), "--steps", red],
+        [red],
     ):
         assert cli.main(refused) == 2, refused
     said = capsys.readouterr()
     assert said.out.count(r"\x1b[31m") == 3
-    assert said.err.count(r"\x1b[31m") >= 9
+    assert said.err.count(r"\x1b[31m") >= 13
     assert all(line.isprintable() for line in (said.out + said.err).split("\n"))
 
 
