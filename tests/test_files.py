@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from funcgrad.files import check_writable, write_whole
+from funcgrad.files import check_writable, is_stream, write_whole
 
 
 def test_what_is_there_is_replaced_at_once(tmp_path):
@@ -76,8 +76,10 @@ def test_a_full_device_says_so_and_stays(full):
 
 def test_what_is_open_already_is_added_to(tmp_path, capfd):
     os.write(1, b"header\n")
-    write_whole("/dev/stdout", b"rows\n")  # a file here, as capfd's is
-    os.write(1, b"")
+    # A file here, as capfd's is; where nothing can be renamed, should this ever try.
+    write_whole("/dev/fd/1", b"rows\n")
+    assert is_stream("/dev/stdout")
+    assert not is_stream(tmp_path)
     assert capfd.readouterr().out == "header\nrows\n"
 
 

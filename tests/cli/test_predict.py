@@ -157,7 +157,7 @@ def test_predictions_go_through_pipes_and_links(models, tmp_path, capfd):
     capfd.readouterr()
     assert cli.main(predict) == 0
     expected = capfd.readouterr().out
-    assert cli.main([*predict, "--out", "/dev/stdout"]) == 0
+    assert cli.main([*predict, "--out", "/dev/fd/1"]) == 0
     assert capfd.readouterr().out == expected
     assert cli.main([*predict, "--out", str(tmp_path / "link.csv")]) == 0
     assert (tmp_path / "link.csv").is_symlink()
