@@ -45,11 +45,13 @@ def test_a_pipe_is_written_to_and_stays(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     read = []
-    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader = threading.Thread(
+        target=lambda: read.append(pipe.read_bytes()), daemon=True
+    )
     reader.start()
     check_writable(pipe)
     write_whole(pipe, b"through")
-    reader.join()
+    reader.join(timeout=10)
     assert read == [b"through"]
     assert pipe.is_fifo()
 

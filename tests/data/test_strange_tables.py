@@ -95,10 +95,11 @@ def test_text_in_utf_16_is_told_what_is_required(tmp_path):
 def test_a_pipe_can_be_read_and_a_device_cannot(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     text = "a,b,y\n" + ROWS * 50_000  # more than a pipe holds
-    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=[text])
+    write = (tmp_path / "pipe").write_text
+    writer = threading.Thread(target=write, args=[text], daemon=True)
     writer.start()
     assert read_table(tmp_path / "pipe").height == 100_000
-    writer.join()
+    writer.join(timeout=10)
     with pytest.raises(InputError, match="/dev/null is a device: give a CSV file"):
         read_table("/dev/null")
     with pytest.raises(InputError, match="x cannot be read: File name too long"):
