@@ -3,19 +3,39 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
+# Enough for a sentence with eight names in it; a cell may have millions.
+MOST_SHOWN = 1000
+
 
 class InputError(ValueError):
     """Raised where a file, a table or an argument cannot be used as it is.
 
     The message is one sentence: what is required, what was given, how to mend it.
     Where it is about an argument it begins with its name, which the shell spells as an
-    option.
+    option. What it quotes of files and tables cannot command a terminal, nor fill it.
     """
 
     def __init__(self, sentence: str, argument: str | None = None):
+        sentence = shown(sentence)
         super().__init__(sentence if argument is None else f"{argument} {sentence}")
         self.sentence = sentence
         self.argument = argument
+
+
+def shown(text: str, most: int | None = MOST_SHOWN) -> str:
+    r"""Return `text` as a line that is safe to print, of about `most` characters.
+
+    Names and cells may hold escapes that command a terminal: what cannot be printed is
+    written as Python writes it. Of a longer text the middle is left out; None keeps it.
+
+    >>> print(shown("red \x1b[31m"))
+    red \x1b[31m
+    """
+    if most is not None and len(text) > most:
+        text = f"{text[: most // 2]} ... {text[-(most // 2) :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -1,18 +1,65 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
+import secrets
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write `content` to `path` such that no half-written file is ever there."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write `content` to `path` such that no half-written file is ever there.
+
+    Of a symbolic link the target is written, and the link stays. What is no regular
+    file, such as a pipe, a device or /dev/stdout, is written to as it is.
+    """
+    if is_stream(path):
+        # At the end, as /dev/stdout may be a file that holds something.
+        with open(path, "ab") as stream:
+            stream.write(content)
+        return
+    path = _target(path)
+    temporary = _beside(path)
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise the OSError that writing a file to `path` would, and leave all as it is."""
+    if is_stream(path):
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return
+    temporary = _beside(_target(path))
+    try:
+        temporary.touch(exist_ok=False)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Tell whether `path` is there and can only be written to in order."""
+    path = Path(path)
+    # These name what is open already, which may be a regular file too.
+    is_open = str(path).startswith(("/dev/std", "/dev/fd/", "/proc/self/fd/"))
+    return path.exists() and (is_open or not (path.is_file() or path.is_dir()))
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """Return where links lead to, be a file there or not yet."""
+    target = Path(os.path.realpath(path))
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.stat(target).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return target
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{secrets.token_hex(8)}.tmp")

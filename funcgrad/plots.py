@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from funcgrad.errors import InputError, shown
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -38,7 +40,7 @@ def loss_curve(step: np.ndarray, loss: np.ndarray, title: str) -> Figure:
         axes.plot(middle, [np.median(loss[part]) for part in parts], color=_COLOURS[0])
     if np.all(loss > 0):
         axes.set_yscale("log")
-    axes.set(title=title, xlabel="step", ylabel="loss")
+    axes.set(title=_as_text(title, 80), xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3, which="both", lw=0.5)
     return figure
 
@@ -74,6 +76,7 @@ def decision_boundary(
         interpolation="nearest",
     )
     is_held_out = np.zeros(len(y), bool) if held_out is None else held_out
+    labels = []
     for k, name in enumerate(classes):
         for kind, marker, note in ((False, "o", ""), (True, "D", ", held out")):
             rows = (y == k) & (is_held_out == kind)
@@ -85,12 +88,17 @@ def decision_boundary(
                     s=24,
                     edgecolor="white",
                     linewidth=0.6,
-                    label=f"{name}{note}",
+                    label=str(k),
                 )
-    axes.set(title=title, xlabel=names[0], ylabel=names[1])
+                labels.append(f"{_as_text(name)}{note}")
+    first, second = map(_as_text, names)
+    axes.set(title=_as_text(title, 80), xlabel=first, ylabel=second)
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     if len(classes) <= len(_COLOURS):
-        axes.legend(framealpha=0.9, fontsize="small")
+        legend = axes.legend(framealpha=0.9, fontsize="small")
+        # Set afterwards, as a label that begins with _ would be left out.
+        for text, label in zip(legend.get_texts(), labels, strict=True):
+            text.set_text(label)
     return figure
 
 
@@ -114,11 +122,12 @@ def confusion_matrix(
     if count <= _MOST_NAMED_CLASSES:
         short = [name if len(name) <= 14 else name[:13] + "…" for name in classes]
         turn = 45 if max(map(len, short)) > 3 else 0
+        short = [_as_text(name) for name in short]
         axes.set_xticks(
             range(count), short, rotation=turn, ha="right" if turn else "center"
         )
         axes.set_yticks(range(count), short)
-    axes.set(title=title, xlabel="predicted", ylabel="true")
+    axes.set(title=_as_text(title, 80), xlabel="predicted", ylabel="true")
     return figure
 
 
@@ -133,7 +142,10 @@ def predicted_against_true(
     axes.scatter(
         true, predicted, s=22, color=_COLOURS[0], edgecolor="white", linewidth=0.5
     )
-    axes.set(title=title, xlabel=f"true {name}", ylabel=f"predicted {name}")
+    name = _as_text(name)
+    axes.set(
+        title=_as_text(title, 80), xlabel=f"true {name}", ylabel=f"predicted {name}"
+    )
     axes.set_aspect("equal")
     axes.grid(alpha=0.3, lw=0.5)
     return figure
@@ -159,7 +171,8 @@ def score_against(
         axes.grid(alpha=0.3, lw=0.5)
     panels[0].set(ylabel="lowest loss on the rows of the score")
     lost = f", {np.sum(~good)} diverged" if not good.all() else ""
-    figure.suptitle(f"{name}: {len(scores):,} nets{lost}", fontsize=11)
+    title = _as_text(f"{name}: {len(scores):,} nets{lost}", 80)
+    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -194,8 +207,20 @@ def _figure(size: tuple[float, float]) -> tuple[Figure, Any]:
             "pictures need matplotlib, which is not installed: "
             'pip install "funcgrad[cli]"'
         ) from error
+    except ValueError as error:
+        raise InputError(
+            f"matplotlib cannot be loaded ({error}): unset MPLBACKEND, or correct it"
+        ) from error
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots()
+
+
+def _as_text(name: str, most: int = 40) -> str:
+    """Return a name that matplotlib draws as it is, and not as mathematics.
+
+    One that is too long would leave no place for the picture.
+    """
+    return shown(name, most).replace("$", r"\$")
 
 
 def _shade(chosen: np.ndarray) -> np.ndarray:

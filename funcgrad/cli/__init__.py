@@ -3,6 +3,7 @@
 import atexit
 import gc
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -22,21 +23,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f'pip install "funcgrad[cli]"'
         )
     _collect_less()
+    # Pictures become files, whatever windows the user has elsewhere; and a name that
+    # matplotlib does not know would stop it.
+    os.environ["MPLBACKEND"] = "agg"
+    from funcgrad.cli import terminal
+
+    terminal.lost.clear()
+    code = _run(arguments)
+    terminal.emit("", sys.stdout)  # what others have left in the buffer
+    if terminal.lost and not code:
+        return _fail(
+            f"not all output could be written: {terminal.lost[0].strerror}; the work "
+            f"itself was done"
+        )
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     from funcgrad.cli.app import app
-    from funcgrad.errors import InputError
+    from funcgrad.cli.terminal import emit
+    from funcgrad.errors import InputError, shown
 
     try:
-        app(args=arguments, prog_name="funcgrad")
+        return app(args=arguments, prog_name="funcgrad", standalone_mode=False) or 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except InputError as error:
         if error.argument is None:
             return _fail(error.sentence)
         return _fail(f"--{error.argument.replace('_', '-')} {error.sentence}")
-    except BrokenPipeError:
-        # Whoever read our output, such as `head`, has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    except OSError as error:
+        where = "the output" if error.filename is None else str(error.filename)
+        return _fail(shown(f"{where} cannot be read or written: {error.strerror}"))
+    except Exception as error:
+        # Typer's own, about arguments: it has the command's usage beside the sentence.
+        if not hasattr(error, "format_message"):
+            raise
+        with io.StringIO() as said:
+            error.show(file=said)  # type: ignore[attr-defined]
+            for line in said.getvalue().splitlines():
+                emit(f"{shown(line)}\n", sys.stderr)
+        return 2
 
 
 def _collect_less() -> None:
@@ -50,5 +77,7 @@ def _collect_less() -> None:
 
 
 def _fail(sentence: str) -> int:
-    print(f"funcgrad: {sentence}", file=sys.stderr)
+    from funcgrad.cli.terminal import emit
+
+    emit(f"funcgrad: {sentence}\n", sys.stderr)
     return 2

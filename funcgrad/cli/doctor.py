@@ -2,7 +2,7 @@
 
 import typer
 
-from funcgrad.cli.output import say
+from funcgrad.cli.terminal import say
 from funcgrad.testing import doctor as checks
 
 
@@ -19,7 +19,8 @@ def doctor() -> None:
         findings.append(finding)
         say(f"{'ok' if finding.ok else finding.verdict.upper():8s}  {finding.name}")
         if not finding.ok:
-            say(finding.detail)
+            for line in finding.detail.splitlines():
+                say(line)
     failed = [finding for finding in findings if not finding.ok]
     if not failed:
         say(f"all {len(findings)} checks passed: compiled numbers can be trusted here")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from funcgrad.cli.options import Model
-from funcgrad.cli.output import say
+from funcgrad.cli.terminal import say
 from funcgrad.data import Predictor, read_table
 
 

@@ -53,7 +53,8 @@ def choose(
 
 def _sizes(hidden: str) -> tuple[int, ...]:
     sizes = [part.strip() for part in hidden.split(",")]
-    if not all(size.isdecimal() and int(size) > 0 for size in sizes):
+    # Python refuses to read thousands of digits, and no net is that wide.
+    if not all(s.isdecimal() and len(s) < 20 and int(s) > 0 for s in sizes):
         raise InputError(
             f"must be whole numbers above 0, one for each hidden layer, such as 16,16, "
             f"got {hidden!r}",

@@ -4,14 +4,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from funcgrad.cli.terminal import say
+from funcgrad.data.predictor import count_parameters
 from funcgrad.tasks import Recipe, Task, Trained
 from funcgrad.tasks.recipe import PENALTY
-from funcgrad.tasks.training import count_parameters, net_sizes
-
-
-def say(line: str) -> None:
-    """Print a line at once."""
-    print(line, flush=True)
+from funcgrad.tasks.training import net_sizes
 
 
 def say_plan(task: Task, recipe: Recipe, rate: str) -> None:

@@ -1,14 +1,19 @@
 """`funcgrad predict`."""
 
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from funcgrad.cli.options import Model
+from funcgrad.cli.terminal import emit
 from funcgrad.data import Predictor, read_table
-from funcgrad.errors import InputError
-from funcgrad.files import write_whole
+from funcgrad.errors import InputError, shown
+from funcgrad.files import check_writable, write_whole
 
 
 def predict(
@@ -22,9 +27,15 @@ def predict(
 
     The new columns are prediction and, for classes, probability (that of the class
     predicted; for a net trained with hinge, as on moons, score, whose sign decides).
+    On a terminal, control characters in cells are shown as escapes.
     """
     import polars as pl
 
+    if out is not None:
+        with _writable(out):
+            check_writable(out)
+        if out.exists() and out.samefile(model):
+            raise InputError(f"{out} is the model: choose another --out file")
     predictor = Predictor.load(model)
     frame = read_table(table)
     values, certainty = predictor.predict(frame)
@@ -41,10 +52,29 @@ def predict(
         )
     content = frame.with_columns(**new).write_csv()
     if out is None:
-        print(content, end="")
+        _print(content)
         return
-    try:
+    with _writable(out):
         write_whole(out, content.encode())
+
+
+def _print(content: str) -> None:
+    """Print CSV: to a person such that it is safe, to a file or program as it is."""
+    stdout = sys.stdout
+    if stdout is not None and stdout.isatty():
+        content = "\n".join(shown(line, most=None) for line in content.split("\n"))
+    elif isinstance(stdout, io.TextIOWrapper):
+        # As in a file of --out, and as read_table takes it.
+        stdout.reconfigure(encoding="utf-8")
+    emit(content, stdout)
+
+
+@contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        pass  # whoever reads /dev/stdout, such as head, has seen enough
     except OSError as error:
         raise InputError(
             f"{out} cannot be written: {error.strerror}: choose another --out file"

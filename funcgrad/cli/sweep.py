@@ -17,8 +17,9 @@ from funcgrad.cli.options import (
     What,
     choose,
 )
-from funcgrad.cli.output import say, say_plan, say_scores, say_written
+from funcgrad.cli.output import say_plan, say_scores, say_written
 from funcgrad.cli.progress import member_line
+from funcgrad.cli.terminal import say
 from funcgrad.data import SEED
 from funcgrad.errors import InputError
 from funcgrad.tasks import Range, Swept

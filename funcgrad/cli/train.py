@@ -16,9 +16,10 @@ from funcgrad.cli.options import (
     What,
     choose,
 )
-from funcgrad.cli.output import say, say_plan, say_scores, say_written
+from funcgrad.cli.output import say_plan, say_scores, say_written
 from funcgrad.cli.progress import step_line
 from funcgrad.cli.proof import gradient_line
+from funcgrad.cli.terminal import say
 from funcgrad.data import SEED
 from funcgrad.tasks.recipe import check
 
@@ -71,7 +72,9 @@ def train(
     plan = tasks.plan(task, recipe, seed=seed)
     x, y = plan.rows
     first_batch = x[: recipe.batch_size], y[: recipe.batch_size]
-    say(gradient_line(plan.objective, plan.untrained.params, first_batch))
+    report = gradient_line(plan.objective, plan.untrained.params, first_batch)
+    for line in report.splitlines():
+        say(line)
     with step_line(recipe.steps) as progress:
         trained = tasks.train(plan, progress=progress)
     files = tasks.write(folder, trained)

@@ -125,7 +125,10 @@ class Category:
 
     def encode(self, cells: Cells) -> np.ndarray:
         """Return what a net sees, float64 of shape (rows, values)."""
-        return np.eye(len(self.values))[self.labels(cells)]
+        labels = self.labels(cells)
+        seen = np.zeros((len(labels), len(self.values)))
+        seen[np.arange(len(labels)), labels] = 1
+        return seen
 
     def labels(self, cells: Cells) -> np.ndarray:
         """Return each cell's place among the values, int32 (rows,); name a new one."""
@@ -178,10 +181,36 @@ def to_dict(column: Column) -> dict[str, Any]:
 
 
 def from_dict(about: dict[str, Any]) -> Column:
-    """Return the column that `to_dict` described."""
+    """Return the column that `to_dict` described, or raise ValueError or KeyError."""
+    if not isinstance(about, dict):
+        raise ValueError("a column must have a name and a kind")
+    name = _text(about["name"])
     if about["kind"] == Number.kind:
-        return Number(about["name"], float(about["mean"]), float(about["scale"]))
-    return Category(about["name"], tuple(about["values"]))
+        mean, scale = (_finite(about[key]) for key in ("mean", "scale"))
+        if scale <= 0:
+            raise ValueError(f"the scale of column {name!r} must be above 0")
+        return Number(name, mean, scale)
+    if about["kind"] != Category.kind:
+        raise ValueError(f"column {name!r} is of no kind that is known")
+    values = about["values"]
+    if not isinstance(values, list | tuple) or not values:
+        raise ValueError(f"column {name!r} must have a list of values")
+    if len({_text(value) for value in values}) < len(values):
+        raise ValueError(f"column {name!r} has a value twice")
+    return Category(name, tuple(values))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a column's names must be text, got {type(value).__name__}")
+    value.encode()  # raises ValueError where UTF-8 cannot write it
+    return value
+
+
+def _finite(value: Any) -> float:
+    if type(value) not in (int, float) or not np.isfinite(float(value)):
+        raise ValueError("a column's mean and scale must be finite numbers")
+    return float(value)
 
 
 def fit_input(name: str, cells: pl.Series, known: np.ndarray) -> Column:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +27,7 @@ from funcgrad.losses import (
     hinge,
     mean_squared_error,
 )
-from funcgrad.mlp import Initializer, linear, mlp
+from funcgrad.mlp import Initializer, Layer, linear, mlp
 from funcgrad.model import Model
 from funcgrad.version import __version__
 
@@ -47,7 +50,10 @@ LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 # Rows put through the net at a time; one compiled function serves every table.
 _ROWS = 4096
 
-_KEY = "funcgrad"
+# Of so many, compiling takes half a minute.
+MOST_LAYERS = 1000
+
+_KEY, _CHECKSUM = "funcgrad", "sha256"
 _FORMAT = 1
 
 
@@ -124,13 +130,22 @@ class Predictor(NamedTuple):
             "format": _FORMAT,
             "version": __version__,
         }
+        _check_params(self.sizes, self.params)
+        as_loaded = json.loads(json.dumps(about))
+        _from_json(as_loaded, most_numbers=count_parameters(self.sizes))
+        about[_CHECKSUM] = _checksum(as_loaded, self.params)
         checkpoint.save(path, self.params, {_KEY: json.dumps(about)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Predictor:
-        """Return the predictor in a model file, or say in a sentence why it is none."""
+        """Return the predictor in a model file, or say in a sentence why it is none.
+
+        A file that was changed by a single letter is refused; those of version 0.1.0
+        hold no checksum, so in them a changed number is not seen.
+        """
         try:
-            text = checkpoint.load_metadata(path).get(_KEY)
+            is_file = stat.S_ISREG(os.stat(path).st_mode)
+            metadata = checkpoint.load_metadata(path) if is_file else {}
         except FileNotFoundError as error:
             raise InputError(
                 f"there is no model file {path}: check the path"
@@ -139,21 +154,26 @@ class Predictor(NamedTuple):
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
         except ValueError as error:
             raise InputError(str(error)) from error
+        text = metadata.get(_KEY)
         if text is None:
             raise InputError(
                 f"{path} was not written by funcgrad train: give a model.safetensors "
                 f"of it"
             )
         try:
-            untrained = _from_json(text)
-            model = net(untrained.sizes, untrained.activation)
-            shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))
-            return untrained._replace(params=checkpoint.load(path, shapes))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path} is damaged, or of another version of funcgrad ({error}): "
-                f"train again"
-            ) from error
+            about = json.loads(text)
+            untrained = _from_json(about, most_numbers=os.path.getsize(path) // 4)
+            params = checkpoint.load(path, _like(untrained.sizes))
+            _check_params(untrained.sizes, params)
+            if about.pop(_CHECKSUM, None) not in (None, _checksum(about, params)):
+                raise ValueError("its checksum is that of another model")
+        except RecursionError as error:
+            raise _damaged(path, "its description is nested too deep") from error
+        except KeyError as error:
+            raise _damaged(path, f"{error} is missing") from error
+        except (ArithmeticError, ValueError) as error:
+            raise _damaged(path, error) from error
+        return untrained._replace(params=params)
 
 
 def net(
@@ -168,6 +188,11 @@ def net(
     )
 
 
+def count_parameters(sizes: Sequence[int]) -> int:
+    """Return the number of weights and biases of a net."""
+    return sum((n + 1) * m for n, m in pairwise(sizes))
+
+
 @lru_cache
 def _compiled(
     sizes: tuple[int, ...], activation: str
@@ -175,21 +200,83 @@ def _compiled(
     return jax.jit(net(sizes, activation).apply)
 
 
-def _from_json(text: str) -> Predictor:
-    """Return the predictor that `text` tells of, without its parameters."""
-    about = json.loads(text)
+def _damaged(path: str | os.PathLike[str], reason: Any) -> InputError:
+    return InputError(
+        f"{path} is damaged, or of another version of funcgrad ({reason}): train again"
+    )
+
+
+def _from_json(about: Any, most_numbers: int) -> Predictor:
+    """Return the predictor that `about` tells of, without its parameters.
+
+    Raises before anything is built of it unless all fits together, and its parameters
+    are no more than `most_numbers`.
+    """
+    if not isinstance(about, dict) or not isinstance(about["inputs"], list):
+        raise ValueError("its description has another form")
     if about["format"] != _FORMAT:
         raise ValueError(f"format {about['format']}, where {_FORMAT} is known")
+    sizes = about["sizes"]
+    if not isinstance(sizes, list) or not all(type(n) is int for n in sizes):
+        raise ValueError("sizes must be whole numbers")
+    for key in ("activation", "loss"):
+        if not isinstance(about[key], str):
+            raise ValueError(f"{key} must be a name")
     predictor = Predictor(
-        tuple(about["sizes"]),
+        tuple(sizes),
         about["activation"],
         about["loss"],
         tuple(columns.from_dict(c) for c in about["inputs"]),
         columns.from_dict(about["target"]),
         params=None,
     )
+    _check_fit(predictor)
+    if count_parameters(sizes) > most_numbers:
+        raise ValueError("the net is larger than the file")
+    return predictor
+
+
+def _check_fit(predictor: Predictor) -> None:
+    """Raise unless the net can be, and the columns fit it."""
+    sizes, target = predictor.sizes, predictor.target
+    if not 2 <= len(sizes) <= MOST_LAYERS + 1 or min(sizes) < 1:
+        raise ValueError(
+            f"a net must have from 1 to {MOST_LAYERS} layers, each of at least 1 neuron"
+        )
     if predictor.activation not in ACTIVATIONS or predictor.loss not in LOSSES:
         raise ValueError(f"{predictor.activation} with {predictor.loss} is not known")
-    if predictor.sizes[0] != columns.width(predictor.inputs):
+    if sizes[0] != columns.width(predictor.inputs):
         raise ValueError("the columns do not fit the net")
-    return predictor
+    # Two classes are chosen by the sign of one output, or by the larger of two.
+    fits = sizes[-1] in (target.outputs, len(target.classes))
+    if not fits or len(target.classes) == 1:
+        raise ValueError("the target does not fit the net")
+    if predictor.loss != "cross_entropy" and sizes[-1] != 1:
+        raise ValueError(f"{predictor.loss} takes one output, got {sizes[-1]}")
+
+
+def _check_params(sizes: Sequence[int], params: Any) -> None:
+    """Raise unless they are a net's of these sizes, and finite."""
+    wanted = [leaf.shape for leaf in jax.tree.leaves(_like(sizes))]
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(params)]
+    if shapes != wanted:
+        raise InputError(f"the parameters must have shapes {wanted}, got {shapes}")
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        raise InputError("the parameters must be finite numbers, got inf or nan")
+
+
+def _like(sizes: Sequence[int]) -> tuple[Layer, ...]:
+    """Return the parameters' shapes, at no cost."""
+
+    def like(*shape: int) -> Any:
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    return tuple(Layer(like(n, m), like(m)) for n, m in pairwise(sizes))
+
+
+def _checksum(about: dict[str, Any], params: Any) -> str:
+    """Return the SHA-256 of all that makes a prediction."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()

@@ -7,7 +7,10 @@ depends on a guess made while reading.
 from __future__ import annotations
 
 import csv
+import io
 import os
+import stat
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 # What people write for "not known".
 _MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 
+# With more, reading and fitting would take minutes.
+_MOST_COLUMNS = 100_000
+
 
 def read_table(path: str | os.PathLike[str]) -> pl.DataFrame:
     """Return the table in a CSV file, every cell as text without spaces around it.
@@ -35,52 +41,90 @@ def read_table(path: str | os.PathLike[str]) -> pl.DataFrame:
         raise ImportError(
             'tables need polars, which is not installed: pip install "funcgrad[cli]"'
         ) from error
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"there is no file {path}: check the path")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give a CSV file")
-    separator = _check_header(path)
+    content = _content(Path(path))
+    separator, names = _header(path, content)
     try:
-        table = pl.read_csv(path, infer_schema=False, separator=separator)
+        table = pl.read_csv(content, infer_schema=False, separator=separator)
     except pl.exceptions.PolarsError as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"{path} is not a CSV table that can be read: {reason}"
+            f"{path} is not a CSV table that can be read: {reason}: each line must "
+            f"have as many cells as the first, and each quote its end"
         ) from error
+    if table.width != len(names):
+        raise InputError(
+            f"{path} has lines that end in an unusual way: save it as a CSV file with "
+            f"the line ends of this system"
+        )
     table = table.select(pl.all().str.strip_chars())
-    table = table.rename({name: name.strip() for name in table.columns})
+    table.columns = names
     if not table.height:
         raise InputError(f"{path} has a header but no rows: add at least one row")
     return table
 
 
-def _check_header(path: Path) -> str:
-    """Return the separator; raise unless the first line names each column once."""
+def _content(path: Path) -> bytes:
+    """Return what is in a file, or comes through a pipe, which can be read once."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{path} is a folder: give a CSV file")
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise InputError(f"{path} is a device: give a CSV file")
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}: check the path") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    if b"\0" in content:
+        raise InputError(
+            f"{path} holds NUL bytes, so it is not text in UTF-8: save it as a CSV "
+            f"file in UTF-8"
+        )
+    return content
+
+
+def _header(path: str | os.PathLike[str], content: bytes) -> tuple[str, list[str]]:
+    """Return the separator and the names, or say why they are not one per column."""
+    if not content.strip():
+        raise InputError(
+            f"{path} is empty: give a CSV table whose first line names the columns"
+        )
+    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+    try:
+        header = text.readline()
+        separator = max(",;\t", key=header.count)
+        if header.count(separator) >= _MOST_COLUMNS:
+            raise InputError(
+                f"{path} has {header.count(separator) + 1:,} columns, where at most "
+                f"{_MOST_COLUMNS:,} can be read: leave some out"
+            )
+        text.seek(0)
+        lines = csv.reader(text, delimiter=separator, strict=True)
+        # A file that was joined of two may have a byte order mark too many.
+        names = [name.strip().removeprefix("\ufeff") for name in next(lines)]
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not text in UTF-8: save it as a CSV file in UTF-8"
         ) from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    if not header.strip():
+    except csv.Error as error:
         raise InputError(
-            f"{path} is empty: give a CSV table whose first line names the columns"
+            f"{path} has a first line that cannot be read: {error}: each quote must "
+            f"have its end, and names be short"
+        ) from error
+    if not names:
+        raise InputError(
+            f"{path} has an empty first line: the first line must name every column"
         )
-    separator = max(",;\t", key=header.count)
-    names = [name.strip() for name in next(csv.reader([header], delimiter=separator))]
     if "" in names:
         raise InputError(
             f"{path} has no name for column {names.index('') + 1}: the first line must "
             f"name every column"
         )
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"{path} has two columns named {twice!r}: rename one")
-    return separator
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"{path} has two columns named {twice[0]!r}: rename one")
+    return separator, names
 
 
 def cells_of(table: Any, names: Sequence[str]) -> list[Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import numpy as np
 
 from funcgrad import plots
 from funcgrad.errors import InputError
-from funcgrad.files import write_whole
 from funcgrad.tasks.sweeping import Swept
 from funcgrad.tasks.training import Trained
 
@@ -28,18 +28,26 @@ FILES = (
 )
 SWEEP_FILES = ("sweep.csv", "sweep.png")
 
+# Of the temporary folder in which they are made.
+_PREFIX = ".funcgrad-"
+
 
 def check_folder(folder: str | os.PathLike[str]) -> None:
     """Raise before any work is done if the folder of a run could not be written."""
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: choose another folder")
-    existing = _existing(folder)
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(
-            f"the folder {folder} cannot be written, as {existing} does not allow it: "
-            f"choose another folder"
-        )
+    with _writable(folder):
+        existing = _existing(folder)
+        if existing == folder.absolute() and not folder.is_dir():
+            raise InputError(f"{folder} is a file: choose another folder")
+        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=existing):
+            pass
+        for name in (*FILES, *SWEEP_FILES):
+            path = folder / name
+            if path.exists() and not path.is_file():
+                raise InputError(
+                    f"{path} is no file that a run could replace: move it away, or "
+                    f"choose another folder"
+                )
 
 
 def write(folder: str | os.PathLike[str], trained: Trained) -> list[str]:
@@ -48,43 +56,71 @@ def write(folder: str | os.PathLike[str], trained: Trained) -> list[str]:
     All are made in a temporary folder first and then moved, so that no run is left
     half written; other files in `folder` stay.
     """
-    folder = Path(folder)
-    with (
-        _writable(folder),
-        tempfile.TemporaryDirectory(
-            prefix=".funcgrad-", dir=_existing(folder)
-        ) as temporary,
-    ):
-        stage = Path(temporary)
-        trained.predictor.save(stage / "model.safetensors")
-        steps, losses = (column.tolist() for column in trained.history)
-        lines = [f"{step},{loss!r}" for step, loss in zip(steps, losses, strict=True)]
-        (stage / "history.csv").write_text("\n".join(["step,loss", *lines]) + "\n")
-        for name, figure in _pictures(trained).items():
-            (stage / name).write_bytes(plots.png(figure))
-        written = [name for name in FILES if (stage / name).exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            if name in written:
-                os.replace(stage / name, folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)
-    return written
+    with _staged(folder) as stage:
+        _make(stage, trained)
+        return _move(stage, Path(folder), FILES)
 
 
 def write_sweep(folder: str | os.PathLike[str], swept: Swept) -> list[str]:
     """Write the best member as a run, a table of all members, and a picture of them."""
+    with _staged(folder) as stage:
+        _make(stage, swept.best)
+        lines = [",".join(["member", "loss", *swept.hyper])]
+        for member in swept.order.tolist():
+            values = [swept.scores[member], *(v[member] for v in swept.hyper.values())]
+            lines.append(",".join([str(member), *(repr(float(v)) for v in values)]))
+        (stage / "sweep.csv").write_text("\n".join(lines) + "\n")
+        figure = plots.score_against(swept.hyper, swept.scores, swept.best.task.name)
+        (stage / "sweep.png").write_bytes(plots.png(figure))
+        return _move(stage, Path(folder), (*FILES, *SWEEP_FILES))
+
+
+@contextmanager
+def _staged(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary folder on the disk of `folder`, if that can be written."""
     folder = Path(folder)
-    written = write(folder, swept.best)
-    lines = [",".join(["member", "loss", *swept.hyper])]
-    for member in swept.order.tolist():
-        values = [swept.scores[member], *(v[member] for v in swept.hyper.values())]
-        lines.append(",".join([str(member), *(repr(float(v)) for v in values)]))
-    figure = plots.score_against(swept.hyper, swept.scores, swept.best.task.name)
-    with _writable(folder):
-        write_whole(folder / "sweep.csv", ("\n".join(lines) + "\n").encode())
-        write_whole(folder / "sweep.png", plots.png(figure))
-    return [*written, *SWEEP_FILES]
+    check_folder(folder)
+    with (
+        _writable(folder),
+        tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_existing(folder)) as stage,
+    ):
+        yield Path(stage)
+
+
+def _make(stage: Path, trained: Trained) -> None:
+    trained.predictor.save(stage / "model.safetensors")
+    steps, losses = (column.tolist() for column in trained.history)
+    lines = [f"{step},{loss!r}" for step, loss in zip(steps, losses, strict=True)]
+    (stage / "history.csv").write_text("\n".join(["step,loss", *lines]) + "\n")
+    for name, figure in _pictures(trained).items():
+        (stage / name).write_bytes(plots.png(figure))
+
+
+def _move(stage: Path, folder: Path, names: Sequence[str]) -> list[str]:
+    """Put what was made in place of the old run; if that fails, put the old one back.
+
+    Returns which of `names` were made; those that were not leave the folder too.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = [name for name in names if (stage / name).exists()]
+    old = stage / "old"
+    old.mkdir()
+    for name in names:
+        if (folder / name).exists():
+            shutil.copy2(folder / name, old / name)
+    try:
+        for name in made:
+            os.replace(stage / name, folder / name)
+        for name in set(names) - set(made):
+            (folder / name).unlink(missing_ok=True)
+    except BaseException:
+        for name in made:
+            if not (stage / name).exists():  # it has been moved
+                (folder / name).unlink()
+        for path in old.iterdir():
+            os.replace(path, folder / path.name)
+        raise
+    return made
 
 
 @contextmanager
@@ -140,8 +176,8 @@ def _places(classes: dict[str, int], values: np.ndarray) -> np.ndarray:
 
 
 def _existing(folder: Path) -> Path:
-    """Return the nearest folder on the way up that is there."""
+    """Return the nearest path on the way up that is there."""
     folder = folder.absolute()
-    while not folder.exists():
+    while not os.path.lexists(folder):
         folder = folder.parent
     return folder

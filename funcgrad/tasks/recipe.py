@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from funcgrad.data.predictor import ACTIVATIONS
+from funcgrad.data.predictor import ACTIVATIONS, MOST_LAYERS, count_parameters
 from funcgrad.errors import InputError
 from funcgrad.mlp import Initializer, uniform
 
@@ -22,6 +22,9 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 
 # The weight of the sum of all squared parameters in the objective; micrograd's.
 PENALTY = 1e-4
+
+# Tiny nets are meant; with Adam's two moments, gradients and all, 2 GB.
+MOST_PARAMETERS = 100_000_000
 
 
 class Recipe(NamedTuple):
@@ -67,6 +70,16 @@ def check(recipe: Recipe, rows: int) -> None:
             f"{recipe.hidden}",
             "hidden",
         )
+    if len(recipe.hidden) >= MOST_LAYERS:
+        raise InputError(
+            f"must be fewer than {MOST_LAYERS} hidden layers, got {len(recipe.hidden)}",
+            "hidden",
+        )
+    if count_parameters((1, *recipe.hidden, 1)) > MOST_PARAMETERS:
+        raise InputError(
+            f"must make a net of at most {MOST_PARAMETERS:,} parameters, got more",
+            "hidden",
+        )
     _check_name("activation", recipe.activation, ACTIVATIONS)
     _check_name("optimizer", recipe.optimizer, OPTIMIZERS)
     if not 0 < recipe.learning_rate < math.inf:
@@ -74,8 +87,10 @@ def check(recipe: Recipe, rows: int) -> None:
             f"must be a finite number above 0, got {recipe.learning_rate:g}",
             "learning_rate",
         )
-    if recipe.steps < 1:
-        raise InputError(f"must be at least 1, got {recipe.steps}", "steps")
+    if not 1 <= recipe.steps < 2**31:
+        raise InputError(
+            f"must be at least 1 and below {2**31:,}, got {recipe.steps}", "steps"
+        )
     if recipe.batch_size is not None and not 1 <= recipe.batch_size <= rows:
         raise InputError(
             f"must be from 1 to the {rows} rows to train on, got {recipe.batch_size}",

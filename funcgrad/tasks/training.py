@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -130,6 +129,11 @@ def train(
             f"{len(error.fit.history.loss)}: lower the learning rate, now "
             f"{recipe.learning_rate:g}"
         ) from error
+    if not all(np.isfinite(p).all() for p in jax.tree.leaves(run.state.params)):
+        raise InputError(
+            f"the last step left parameters that are no finite numbers: lower the "
+            f"learning rate, now {recipe.learning_rate:g}"
+        )
     trained = untrained._replace(params=run.state.params)
     return Trained(task, recipe, trained, run.history, trained.outputs(task.x))
 
@@ -137,11 +141,6 @@ def train(
 def net_sizes(task: Task, recipe: Recipe) -> tuple[int, ...]:
     """Return the sizes of the net that the recipe describes for the task."""
     return (columns.width(task.inputs), *recipe.hidden, task.target.outputs)
-
-
-def count_parameters(sizes: tuple[int, ...]) -> int:
-    """Return the number of weights and biases of a net."""
-    return sum((n + 1) * m for n, m in pairwise(sizes))
 
 
 def penalised_loss(model: Model, loss: str) -> Objective:

@@ -133,14 +133,35 @@ def test_model_files_that_are_none(refused, models, tmp_path):
             assert sentence in refused(command, name, "t.csv"), name
 
 
-def test_predictions_that_cannot_be_written(refused, models, tmp_path):
+def test_predictions_that_cannot_be_written_are_told_before_the_work(
+    refused, models, tmp_path, monkeypatch
+):
     (tmp_path / "t.csv").write_text(GOOD)
-    model = str(models / "classes/model.safetensors")
-    error = refused("predict", model, "t.csv", "--out", "no/folder/p.csv")
-    assert "no/folder/p.csv cannot be written: No such file or directory" in error
-    assert "runs cannot be written" in refused(
-        "predict", model, "t.csv", "--out", "runs"
-    )
+    own = tmp_path / "own.safetensors"
+    own.write_bytes((models / "classes/model.safetensors").read_bytes())
+    monkeypatch.setattr(Predictor, "predict", None)  # so that no work can be done
+    for out, sentence in {
+        "no/folder/p.csv": "cannot be written: No such file or directory: choose anoth",
+        "t.csv/p.csv": "t.csv/p.csv cannot be written: Not a directory",
+        "runs": "runs cannot be written: Is a directory",
+        "own.safetensors": "own.safetensors is the model: choose another --out file",
+    }.items():
+        assert sentence in refused("predict", str(own), "t.csv", "--out", out)
+
+
+def test_predictions_go_through_pipes_and_links(models, tmp_path, capfd):
+    (tmp_path / "t.csv").write_text(GOOD)
+    (tmp_path / "link.csv").symlink_to("p.csv")
+    predict = ["predict", str(models / "classes/model.safetensors")]
+    predict.append(str(tmp_path / "t.csv"))
+    capfd.readouterr()
+    assert cli.main(predict) == 0
+    expected = capfd.readouterr().out
+    assert cli.main([*predict, "--out", "/dev/fd/1"]) == 0
+    assert capfd.readouterr().out == expected
+    assert cli.main([*predict, "--out", str(tmp_path / "link.csv")]) == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "p.csv").read_text() == expected
 
 
 def _params(models: Path) -> object:

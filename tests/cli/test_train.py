@@ -206,6 +206,8 @@ OPTIONS = {
     "no sizes": ("--target y --hidden=", "--hidden must be whole numbers above 0"),
     "size 0": ("--target y --hidden 16,0", "such as 16,16, got '16,0'"),
     "size -1": ("--target y --hidden=-1", "got '-1'"),
+    "endless size": (f"--target y --hidden {'9' * 5000}", "--hidden must be whole num"),
+    "vast size": ("--target y --hidden 10000000000", "net of at most 100,000,000 par"),
     "size of a half": ("--target y --hidden 1.5", "got '1.5'"),
     "batch too large": (
         "--target y --batch-size 33",
@@ -219,7 +221,7 @@ OPTIONS = {
     "no rate": ("--target y --learning-rate 0", "above 0, got 0"),
     "nan rate": ("--target y --learning-rate nan", "above 0, got nan"),
     "infinite rate": ("--target y --learning-rate inf", "above 0, got inf"),
-    "no steps": ("--target y --steps 0", "--steps must be at least 1, got 0"),
+    "no steps": ("--target y --steps 0", "--steps must be at least 1 and below"),
     "negative seed": ("--target y --seed -1", "--seed must be from 0 to 4294967295"),
     "activation": (
         "--target y --activation gelu",
@@ -230,7 +232,10 @@ OPTIONS = {
         "--optimizer must be one of sgd, adam, adamw, rmsprop, got 'lion'",
     ),
     "file as folder": ("--target y --out t.csv", "t.csv is a file: choose another"),
-    "folder in file": ("--target y --out t.csv/a/b", "cannot be written, as"),
+    "folder in file": (
+        "--target y --out t.csv/a/b",
+        "cannot be written: Not a directory: choose another folder",
+    ),
 }
 
 
@@ -239,6 +244,16 @@ def test_options_that_make_no_sense(refused, tmp_path, case):
     options, sentence = OPTIONS[case]
     (tmp_path / "t.csv").write_text(GOOD)
     assert sentence in refused("train", "t.csv", *options.split())
+
+
+def test_a_folder_where_a_picture_goes_is_told_before_the_work(refused, tmp_path):
+    (tmp_path / "runs/moons/boundary.png").mkdir()
+    for command in (["train"], ["sweep", "--members", "2"]):
+        error = refused(*command, "moons", "--out", "runs/moons")
+        assert error == (
+            "runs/moons/boundary.png is no file that a run could replace: move it "
+            "away, or choose another folder"
+        )
 
 
 def test_drawn_points_have_their_own_target(refused):

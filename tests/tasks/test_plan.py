@@ -2,6 +2,7 @@
 
 import csv
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -72,7 +73,10 @@ def test_a_predictor_of_a_run_is_the_one_in_its_file(tmp_path):
         ({"activation": "gelu"}, "activation must be one of relu.*got 'gelu'"),
         ({"optimizer": "lion"}, "optimizer must be one of sgd.*got 'lion'"),
         ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0, got"),
-        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"steps": 0}, "steps must be at least 1 and below 2,147,483,648, got 0"),
+        ({"steps": 2**31}, "and below 2,147,483,648, got 2147483648"),
+        ({"hidden": (1,) * 1000}, "must be fewer than 1000 hidden layers, got 1000"),
+        ({"hidden": (10**5, 10**4)}, "hidden must make a net of at most 100,000,000"),
         ({"batch_size": 201}, "batch_size must be from 1 to the 200 rows to train on"),
     ],
 )
@@ -100,3 +104,12 @@ def test_seeds_and_members_that_make_no_sense_are_one_sentence():
             start()
     with pytest.raises(InputError, match="members must be at least 1, got 0"):
         tasks.sweep(task, ranges, members=0)
+
+
+def test_a_last_step_that_leaves_no_numbers_is_one_sentence():
+    """The loss before it is finite, so that only the parameters tell."""
+    task = tasks.load("moons")
+    recipe = task.recipe._replace(steps=1, learning_rate=3.4e38)
+    recipe = recipe._replace(initializer=lambda key, shape, dtype: 9 * jnp.ones(shape))
+    with pytest.raises(InputError, match="the last step left parameters that are no"):
+        tasks.train(tasks.plan(task, recipe), progress=None)

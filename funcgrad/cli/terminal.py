@@ -1,0 +1,34 @@
+"""How the shell prints: what the terminal cannot take does not stop the work."""
+
+import os
+import sys
+from typing import TextIO
+
+from funcgrad.errors import shown
+
+# Why the output could not be written, if so: a run goes on, and `main` says it last.
+lost: list[OSError] = []
+
+
+def say(line: str) -> None:
+    """Print a line at once, such that no name in it can command the terminal."""
+    emit(f"{shown(line)}\n", sys.stdout)
+
+
+def emit(text: str, stream: TextIO | None) -> None:
+    """Write to a stream at once; where it takes no more, go on in silence.
+
+    Letters that it cannot show, such as the last of R² in ASCII, are escaped.
+    """
+    if stream is None:  # closed from the start
+        return
+    encoding = stream.encoding or "utf-8"
+    try:
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except OSError as error:
+        # A reader that leaves, such as head, has seen enough.
+        if not isinstance(error, BrokenPipeError):
+            lost.append(error)
+        # What is still in the buffer, and what follows, goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
