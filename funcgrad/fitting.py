@@ -86,7 +86,8 @@ def print_progress(progress: Progress) -> None:
     """Write one line that overwrites itself to stderr, if that is a terminal."""
     _print_line(
         f"step {progress.done:,}/{progress.steps:,}  loss {progress.loss:.4g}  "
-        f"{progress.steps_per_second:,.0f} steps/s  {progress.seconds_left:,.0f} s left",
+        f"{progress.steps_per_second:,.0f} steps/s  "
+        f"{progress.seconds_left:,.0f} s left",
         is_last=progress.done == progress.steps,
     )
 
