@@ -26,6 +26,24 @@ def test_standardised_from_the_training_part_only(tmp_path):
     assert abs(task.x[task.held_out].mean(axis=0)).max() > 0.01
 
 
+def test_a_target_is_standardised_from_the_training_part_only(tmp_path):
+    """Its numbers are powers of two, so that no two choices have the same mean."""
+    values = 2.0 ** np.arange(10) + 0.5
+    lines = [f"{i},{value}" for i, value in enumerate(values)]
+    (tmp_path / "t.csv").write_text("x,y\n" + "\n".join(lines))
+    task = tasks.load(tmp_path / "t.csv", "y", seed=0)
+    known = values[task.known]
+    assert len(known) == 8
+    assert task.target == Number("y", np.mean(known), np.std(known))
+    assert task.inputs == (
+        Number(
+            "x",
+            np.mean(np.arange(10.0)[task.known]),
+            np.std(np.arange(10.0)[task.known]),
+        ),
+    )
+
+
 def test_each_class_is_held_out_alike_and_the_seed_decides(tmp_path):
     write(tmp_path / "iris.csv", real("iris"))
     one, again, other = (
