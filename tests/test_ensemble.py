@@ -223,6 +223,17 @@ def test_committee_is_the_mean_and_the_spread():
     assert spread.tolist() == [1.0, 2.0]
 
 
+def test_own_data_may_have_fewer_members_than_rows():
+    model, objective, (x, y) = integer_problem()
+    rates = {"learning_rate": np.full(2, 1 / 64)}
+    data = np.stack([x, -x]), np.stack([y, y])
+    _, losses = fg.train_many(
+        objective, optax.sgd, model.init, rates, data, steps=1, batch_size=6, key=KEY,
+        own_data=True,
+    )  # fmt: skip
+    assert losses.shape == (2, 1)
+
+
 def test_what_does_not_fit_is_named():
     model, objective, data = integer_problem()
 
