@@ -34,6 +34,9 @@ FUNCTIONS = {
     "no rule of its own": lambda x, s: (jnp.sort(x, axis=0), jnp.cumsum(x, 1), x @ s),
     "scan": scanned,
     "scan from the end": scanned_from_the_end,
+    "scan of shared rows": lambda x, s: lax.scan(
+        lambda total, row: (2 * total + row[:3], total.max()), x, s
+    ),
     "while": lambda x, s: lax.fori_loop(0, 3, lambda i, y: y + x * i, x),
     "until": lambda x, s: lax.while_loop(
         lambda y: y.sum() < 9, lambda y: y + 1, abs(x)
