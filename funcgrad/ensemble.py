@@ -140,9 +140,10 @@ def top(scores: ArrayLike, n: int) -> np.ndarray:
 
 
 def best(scores: ArrayLike) -> int:
-    """Return the number of the member with the lowest score that is a number."""
-    first = int(top(scores, 1)[0])
-    if not np.isfinite(np.asarray(scores)[first]):
+    """Return the number of the member with the lowest score that is finite."""
+    finite = np.where(np.isfinite(scores), scores, np.nan)
+    first = int(top(finite, 1)[0])
+    if np.isnan(finite[first]):
         raise ValueError("no member has a finite score: every one of them diverged")
     return first
 

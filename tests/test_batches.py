@@ -15,6 +15,7 @@ from problems import (
 )
 
 import funcgrad as fg
+from funcgrad.batches import Shuffle, shuffle
 
 STEPS = 20
 
@@ -64,6 +65,31 @@ def test_each_epoch_sees_every_row_once():
     # Distinct powers of two: only all six of them add up to 63.
     assert epochs.sum(axis=1).tolist() == [63, 63]
     assert epochs[0].tolist() != epochs[1].tolist()
+
+
+def test_rows_that_sit_out_an_epoch_are_others_in_the_next():
+    shuffled = Shuffle(jax.random.key(0), 7, 2)
+    assert shuffled.per_epoch == 3
+    epochs = [shuffled.order(epoch).ravel().tolist() for epoch in range(20)]
+    assert all(len(set(rows)) == 6 for rows in epochs)
+    # Seven rows are as often as not left out in turn; 20 epochs name them all here.
+    assert {*range(7)} == {row for rows in epochs for row in {*range(7)} - {*rows}}
+
+
+def test_a_batch_may_be_of_one_row_or_of_all():
+    data = 2.0 ** jnp.arange(6)
+    for batch_size, steps in ((6, 2), (1, 6)):
+        shuffled = shuffle(data, batch_size, jax.random.key(0))
+        assert (shuffled.batch_size, shuffled.per_epoch) == (
+            batch_size,
+            6 // batch_size,
+        )
+        state = fg.init_state(1.0, optax.sgd(0.0))
+        _, losses = fg.train(
+            lambda w, x: jnp.sum(x * w), optax.sgd(0.0), state, data, steps=steps,
+            batch_size=batch_size, key=jax.random.key(0),
+        )  # fmt: skip
+        assert losses.sum() == 63 * steps * batch_size / 6
 
 
 def test_a_rerun_with_the_same_key_gives_the_same_bits():

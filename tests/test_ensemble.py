@@ -137,10 +137,78 @@ def test_sweep_trains_as_train_many_does():
     assert result.scores.shape == (4, 3)
 
 
+def test_the_first_of_equal_scores_is_kept_and_an_infinite_one_never():
+    """Here w becomes 1, 0, -1, ...: at a rate of 1, the slope being 1."""
+
+    def run(score):
+        return fg.sweep(
+            lambda w, x: jnp.sum(x) * w, optax.sgd, lambda key: jnp.float32(2),
+            {"learning_rate": np.ones(1)}, np.ones(1, np.float32), score=score,
+            every=1, steps=4, key=KEY,
+        )  # fmt: skip
+
+    result = run(lambda w: jnp.abs(w))
+    assert result.scores[0].tolist() == [1, 0, 1, 2]
+    assert (result.best_params[0], result.best_scores[0]) == (0, 0)
+    result = run(lambda w: w * 0)
+    assert result.best_params[0] == 1  # after the first round, not the last
+    for never in (jnp.inf, jnp.nan):
+        result = run(lambda w, never=never: w * 0 + never)
+        assert (result.best_params[0], result.best_scores[0]) == (2, np.inf)
+        with pytest.raises(ValueError, match="every one of them diverged"):
+            fg.best(result.best_scores)
+
+
+def test_init_and_train_never_share_a_key():
+    drawn = [KEY, *(k for i in range(3) for k in fg.member_keys(KEY, i))]
+    assert len({tuple(jax.random.key_data(k).tolist()) for k in drawn}) == 7
+
+
+def test_a_member_is_drawn_and_shuffled_by_its_own_two_keys():
+    """The objective of a row is its number, so that losses are the order of rows."""
+    rows = np.arange(4, dtype=np.float32)
+    states, losses = fg.train_many(
+        lambda w, x: jnp.sum(x) + 0 * w.sum(), optax.sgd,
+        lambda key: jax.random.bits(key, (2,)).astype(jnp.float32),
+        {"learning_rate": np.zeros(3)}, rows, steps=4, batch_size=1, key=KEY,
+    )  # fmt: skip
+    start = fg.init_state(0.0, optax.sgd(0.0))
+    order = jax.jit(
+        lambda key: fg.train(
+            lambda w, x: jnp.sum(x) + 0 * w, optax.sgd(0.0), start, rows, steps=4,
+            batch_size=1, key=key,
+        )[1]
+    )  # fmt: skip
+    for i in range(3):
+        init_key, train_key = fg.member_keys(KEY, i)
+        first = jax.random.bits(init_key, (2,)).astype(jnp.float32)
+        assert states.params[i].tolist() == first.tolist()
+        assert losses[i].tolist() == order(train_key).tolist()
+    assert len({tuple(row) for row in losses.tolist()}) == 3
+
+
+def test_float32_stays_float32_where_float64_is_on():
+    """Neither a scale in float64 nor a rate widens parameters, losses or scores."""
+    model, objective, (x, y) = integer_problem()
+    data = np.float32(x), np.float32(y)
+    with jax.enable_x64(True):
+        result = fg.sweep(
+            objective, lambda rate: optax.sgd(jnp.float32(rate)), model.init,
+            {"rate": np.ones(2) / 64, "init_scale": np.array([1.0, 2.0])}, data,
+            score=lambda params: objective(params, data), every=2, steps=2, key=KEY,
+        )  # fmt: skip
+    floats = (
+        result.states.params, result.losses, result.scores, result.best_scores,
+        result.best_params,
+    )  # fmt: skip
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(floats)} == {"float32"}
+    assert result.states.step.dtype == np.int32
+
+
 def test_top_and_best_put_nan_last():
     scores = [3.0, np.nan, 1.0, 2.0, -np.inf]
     assert fg.top(scores, 5).tolist() == [4, 2, 3, 0, 1]
-    assert fg.best(scores[:4]) == 2
+    assert fg.best(scores[:4]) == fg.best(scores) == 2  # -inf is no number either
     with pytest.raises(ValueError, match="every one of them diverged"):
         fg.best([np.nan, np.inf])
     with pytest.raises(ValueError, match=r"n from 1 to their number.*n = 6"):
@@ -155,6 +223,17 @@ def test_committee_is_the_mean_and_the_spread():
     mean, spread = fg.committee(apply, fg.select(params, [0, 2]), jnp.array([1.0, 2.0]))
     assert mean.tolist() == [2.0, 4.0]
     assert spread.tolist() == [1.0, 2.0]
+
+
+def test_own_data_may_have_fewer_members_than_rows():
+    model, objective, (x, y) = integer_problem()
+    rates = {"learning_rate": np.full(2, 1 / 64)}
+    data = np.stack([x, -x]), np.stack([y, y])
+    _, losses = fg.train_many(
+        objective, optax.sgd, model.init, rates, data, steps=1, batch_size=6, key=KEY,
+        own_data=True,
+    )  # fmt: skip
+    assert losses.shape == (2, 1)
 
 
 def test_what_does_not_fit_is_named():

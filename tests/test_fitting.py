@@ -1,6 +1,7 @@
 """The run watched: the same as train, ended where it should be, and told in words."""
 
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +98,127 @@ def test_progress_line_is_for_terminals_only(capsys, monkeypatch):
     fg.print_progress(report)
     line = capsys.readouterr().err
     assert "step 50/200  loss 0.125  1,234 steps/s  3 s left" in line
+    assert not line.endswith("\n")  # the next line takes its place
+    fg.print_progress(report._replace(done=200))
+    assert capsys.readouterr().err.endswith(" s left\n")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a clock that shows `now`, and goes on by `tick` whenever it was read."""
+    clock = SimpleNamespace(now=100.0, tick=1.0)
+
+    def perf_counter():
+        clock.now += clock.tick
+        return clock.now
+
+    fake = SimpleNamespace(perf_counter=perf_counter)
+    monkeypatch.setattr(fitting, "time", fake)
+    return clock
+
+
+def falling(clock):
+    """Return an objective whose loss before step k is -k, slow to trace and compile."""
+
+    def objective(w, x):
+        clock.now += 1000.0
+        return w * jnp.sum(x)
+
+    return objective
+
+
+def reports_of(clock, steps, **options):
+    """Return the reports of a run of an objective that was never seen before."""
+    reports = []
+    fit = fg.fit(
+        falling(clock), optax.sgd(1.0), 0.0, np.ones(1, np.float32), steps=steps,
+        progress=reports.append, **options,
+    )  # fmt: skip
+    return fit, reports
+
+
+def test_a_report_has_the_speed_the_time_left_and_the_loss_of_its_own_step(clock):
+    """A look every 1/64 s: a chunk of a tenth of a second has 6.4 times the steps."""
+    clock.tick = 1 / 64
+    fit, reports = reports_of(clock, 60)
+    assert [r.done for r in reports] == [1, 7, 45, 60]
+    assert [r.steps for r in reports] == [60] * 4
+    # Steps done by seconds since the first; compiling took a thousand and more.
+    speeds = [1 * 64, 7 * 32, 45 * 64 / 3, 60 * 16]
+    assert [r.steps_per_second for r in reports] == speeds
+    left = [(60 - r.done) / r.steps_per_second for r in reports]
+    assert [r.seconds_left for r in reports] == left
+    assert reports[-1].seconds_left == 0
+    assert [r.loss for r in reports] == [0, -6, -44, -59]
+    assert [int(r.state.step) for r in reports] == [1, 7, 45, 60]
+    assert [float(r.state.params) for r in reports] == [-1, -7, -45, -60]
+    assert fit.state is reports[-1].state
+
+
+def test_chunks_grow_eightfold_at_most_and_shrink_where_steps_are_slow(clock):
+    clock.tick = 2.0**-20
+    assert [r.done for r in reports_of(clock, 600)[1]] == [1, 9, 73, 585, 600]
+    clock.tick = 1.0  # a step takes longer than a look should
+    assert [r.done for r in reports_of(clock, 3)[1]] == [1, 2, 3]
+
+
+def test_the_run_ended_by_until_reports_where_it_ended(clock):
+    clock.tick = 1 / 64
+    fit, reports = reports_of(clock, 60, until=-10.0)
+    assert [r.done for r in reports] == [1, 7, 11]
+    assert reports[-1].loss == -10
+    assert reports[-1].seconds_left == 49 / reports[-1].steps_per_second
+    assert fit.state.step == 11 and len(fit.history.loss) == 11
+
+
+def test_no_chunk_is_longer_than_its_buffer(clock, monkeypatch):
+    monkeypatch.setattr(fitting, "LONGEST_CHUNK", 100)
+    clock.tick = 2.0**-20
+    fit, reports = reports_of(clock, 350)
+    assert [r.done for r in reports] == [1, 9, 73, 173, 273, 350]
+    assert fit.history.loss.tolist() == [-float(i) for i in range(350)]
+
+
+def test_after_a_resume_steps_are_counted_on_and_reports_from_none(clock):
+    start = fg.State(jnp.float32(-5.0), optax.sgd(1.0).init(0.0), jnp.int32(5))
+    reports = []
+    fit = fg.fit(
+        falling(clock), optax.sgd(1.0), start, np.ones(1, np.float32), steps=3,
+        progress=reports.append,
+    )  # fmt: skip
+    assert fit.history.step.tolist() == [5, 6, 7]
+    assert fit.history.loss.tolist() == [-5, -6, -7]
+    assert [(r.done, r.steps, int(r.state.step)) for r in reports] == [
+        (1, 3, 6), (2, 3, 7), (3, 3, 8),
+    ]  # fmt: skip
+
+
+def test_divergence_after_a_resume_is_told_by_the_step_of_all(clock):
+    """The loss is infinite from step 9 on, in the second chunk."""
+    clock.tick = 1 / 64
+
+    def objective(w, x):
+        return jnp.sum(x * jnp.where(w < -8.5, jnp.inf, w))
+
+    start = fg.State(jnp.float32(-5.0), optax.sgd(1.0).init(0.0), jnp.int32(5))
+    with pytest.raises(fg.DivergedError, match=r"inf at step 9: .* after 8 updates"):
+        fg.fit(objective, optax.sgd(1.0), start, np.ones(1, np.float32), steps=99)
+
+
+def test_losses_are_kept_in_the_float_they_have():
+    """A third is another number in float32, and the history has it in float64."""
+
+    def objective(w, x):
+        return jnp.sum(w * x) / 3
+
+    with jax.enable_x64(True):
+        w, x = jnp.float64(1.0), np.ones(1)
+        fit = fg.fit(objective, optax.sgd(0.0), w, x, steps=2, progress=None)
+    assert fit.history.loss.dtype == np.float64
+    assert fit.history.loss.tolist() == [1 / 3, 1 / 3]
+    fit = fg.fit(objective, optax.sgd(0.0), 1.0, np.ones(1, np.float32), steps=2)
+    assert fit.history.loss.dtype == np.float32
+    assert fit.history.loss.tolist() == [np.float32(1 / 3)] * 2
 
 
 def test_progress_may_be_true_or_false(capsys, monkeypatch):

@@ -84,6 +84,9 @@ def test_other_labels_that_are_refused():
         fg.hinge(jnp.ones(2), jnp.array([0.0, 1.0]))
     with pytest.raises(ValueError, match="labels from 0 to 1, got 2"):
         fg.binary_cross_entropy(jnp.ones(2), jnp.array([0, 2]))
+    for wrong in (2.0, -0.5):
+        with pytest.raises(ValueError, match=f"labels from 0 to 1, got {wrong}"):
+            fg.binary_cross_entropy(jnp.ones(2), jnp.array([0, wrong]))
 
 
 def test_checks_of_traced_values_are_noted_and_add_nothing_to_the_program():
@@ -120,3 +123,10 @@ def test_a_value_that_a_dtype_would_hide_is_seen():
         fg.hinge(jnp.ones(1), wide)
     with pytest.raises(ValueError, match=r"labels from 0 to 1, got 1\.0000000001"):
         fg.binary_cross_entropy(jnp.ones(1), np.array([1.0000000001]))
+
+
+def test_whole_predictions_are_compared_with_targets_as_they_are():
+    y, target = jnp.array([1, 2]), jnp.array([0.5, 0.5])
+    assert fg.squared_error(y, target) == 0.25 + 2.25
+    assert fg.mean_squared_error(y, target) == 1.25
+    assert fg.binary_cross_entropy(jnp.array([0]), jnp.array([0.5])) == jnp.log(2.0)

@@ -54,6 +54,9 @@ def test_bars_are_medians_and_funcgrad_has_a_colour():
     assert (ours.get_width(), theirs.get_width()) == (1.0, 2.0)
     assert ours.get_facecolor() != theirs.get_facecolor()
     assert [label.get_text() for label in axis.get_yticklabels()] == ["theirs", "ours"]
+    assert [text.get_text() for text in axis.texts] == ["2 s", "1 s"]
+    assert axis.get_title() == "seed: bars"
+    assert axis.get_xlabel() == "seconds per step"
 
 
 def test_growth_is_drawn_against_multiply_adds_with_the_limit_from_its_field():

@@ -30,7 +30,7 @@ def wide():
         "first": net, "second": net, "slow peak": peak, "peak": peak, "nobody": net,
     })  # fmt: skip
     return results.rows_of(case, {
-        "first": ran(3.0, 1.0, 2.0), "second": ran(8.0), "slow peak": ran(0.01),
+        "first": ran(6.0, 1.0, 2.0), "second": ran(8.0), "slow peak": ran(0.01),
         "peak": ran(0.005), "nobody": ABSENT,
     })  # fmt: skip
 
@@ -38,8 +38,51 @@ def wide():
 def test_a_row_has_the_median_the_minimum_and_the_ratio_to_the_first():
     first, second, *_ = wide()
     assert (first.median, first.minimum, first.rounds) == (2.0, 1.0, 3)
-    assert first.times == (3.0, 1.0, 2.0)
+    assert first.times == (6.0, 1.0, 2.0)
     assert (first.ratio, second.ratio) == (1.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (120.0, "120 s"), (1.0, "1 s"), (0.5, "500 ms"), (0.0125, "12.5 ms"),
+        (1e-3, "1 ms"), (2.5e-4, "250 us"), (3e-6, "3 us"), (4.56e-8, "45.6 ns"),
+        (1e-9, "1 ns"), (2e-12, "2 ps"), (float("nan"), ""),
+    ],
+)  # fmt: skip
+def test_times_are_told_in_the_unit_that_suits_them(seconds, said):
+    assert results.readable(seconds) == said
+
+
+def test_cells_stand_under_their_headers():
+    first, second, *_ = wide()
+    cells = dict(
+        zip(results.HEADER, results.cells(second._replace(times=())), strict=True)
+    )
+    assert cells == {
+        "case": "a net", "contender": "second", "median": "8 s", "minimum": "8 s",
+        "per": "row", "ratio": "4", "rounds": "1", "note": "0 rows/s, 12% of peak",
+    }  # fmt: skip
+    assert results.cells(first)[2:4] == ["2 s", "1 s"]
+    assert results.terminal_line(first).split()[:7] == [
+        "a", "net", "first", "2", "s", "1", "s",
+    ]  # fmt: skip
+
+
+def test_speeds_are_told_in_units_of_a_thousand_millions():
+    net = Contender("f", {}, multiply_adds=3_000_000)
+    peak = Contender("p", {}, kind="limit", multiply_adds=0.5)
+    case = Case("growth", "a net", "step", {"net": net, "peak": peak})
+    turns = {"net": ran(2**-9), "peak": ran(2**-33)}
+    grown, limit = results.rows_of(case, turns)
+    # 3 million in 1/512 s, and half of one in 2^-33 s: 2^32, of two operations each.
+    assert results.note(grown) == "3,000,000 multiply-adds, 1.54 G/s, 36% of peak"
+    assert results.note(limit) == "8.59 GFLOP/s, 4.29 G multiply-adds/s"
+    row = Contender("f", {}, multiply_adds=100)
+    (epoch,) = results.rows_of(
+        Case("wide", "a net", "row", {"it": row}), {"it": ran(2**-10)}
+    )
+    assert results.note(epoch) == "1,024 rows/s"
 
 
 def test_rows_per_second_and_the_share_of_the_best_matmul_are_fields():

@@ -3,7 +3,7 @@
 import re
 
 import funcgrad as fg
-from funcgrad.cli.progress import step_line
+from funcgrad.cli.progress import member_line, step_line
 from funcgrad.data.scores import Accuracy
 
 
@@ -26,15 +26,35 @@ class Terminal:
         pass
 
 
-def test_the_progress_line_shows_loss_score_speed_and_time_left(monkeypatch):
+def a_terminal(monkeypatch):
+    """Return what is stderr from now on; after a setup pytest puts its own there."""
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
+    return terminal
+
+
+def shown(terminal):
+    """Return what the terminal was sent, without the codes that move and colour."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.text)
+
+
+def test_a_sweep_shows_the_nets_that_are_done(monkeypatch):
+    terminal = a_terminal(monkeypatch)
+    with member_line(1500) as show:
+        show(30, 1500)
+        assert "net 30/1,500 " in shown(terminal)
+        show(1200, 1500)
+    assert "net 1,200/1,500 " in shown(terminal)
+
+
+def test_the_progress_line_shows_loss_score_speed_and_time_left(monkeypatch):
+    terminal = a_terminal(monkeypatch)
     with step_line(100) as show:
         now = fg.Progress(40, 100, 0.123456, None, 2000.0, 3.2)
         show(now, Accuracy(0.91, 0.5, 100))
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.text)
     assert re.search(
-        r"step 40/100 .*loss 0\.1235  accuracy 91\.0 %  2,000 steps/s  3 s left", plain
+        r"step 40/100 .*loss 0\.1235  accuracy 91\.0 %  2,000 steps/s  3 s left",
+        shown(terminal),
     )

@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 
+from funcgrad import tasks
 from funcgrad.cli import main
 from funcgrad.cli.sweep import parse_range
 from funcgrad.data import moons
@@ -45,6 +46,56 @@ def test_sweep_saves_the_best_of_its_nets(table, tmp_path, capsys):
     # The saved model is a model like any other.
     assert main(["evaluate", str(folder / "model.safetensors"), str(table)]) == 0
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_every_option_reaches_the_sweep(table, tmp_path, monkeypatch, capsys):
+    asked = {}
+
+    def sweep(task, ranges, recipe, **settings):
+        asked.update(settings, task=task, ranges=ranges, recipe=recipe)
+        raise InputError("that is enough")
+
+    monkeypatch.setattr(tasks, "sweep", sweep)
+    options = (
+        "--members 7 --learning-rate 1e-3..1e-2 --weight-decay 1e-5..1e-4 "
+        "--momentum 0.5..0.9 --init-scale 2 --hidden 5,4 --activation sigmoid "
+        "--optimizer rmsprop --steps 70 --batch-size 10 --seed 3 --out"
+    )
+    given = ["sweep", str(table), "--target", "side", *options.split(), str(tmp_path)]
+    assert main(given) == 2
+    assert capsys.readouterr().err == "funcgrad: that is enough\n"
+    assert asked["ranges"] == {
+        "learning_rate": Range(1e-3, 1e-2),
+        "weight_decay": Range(1e-5, 1e-4),
+        "momentum": Range(0.5, 0.9, in_log=False),
+        "init_scale": Range(2.0, 2.0),
+    }
+    assert (asked["members"], asked["seed"]) == (7, 3)
+    recipe = asked["recipe"]
+    assert (recipe.hidden, recipe.activation) == ((5, 4), "sigmoid")
+    assert (recipe.optimizer, recipe.steps, recipe.batch_size) == ("rmsprop", 70, 10)
+    held_out = tasks.load(table, "side", seed=3).held_out
+    assert np.array_equal(asked["task"].held_out, held_out)
+    assert callable(asked["progress"])
+
+
+def test_the_best_are_said_with_their_settings_and_the_diverged_counted(
+    tmp_path, monkeypatch, capsys
+):
+    """An infinite rate leaves no number behind, and does not disturb the others."""
+    monkeypatch.setattr(
+        Range, "draw", lambda self, random, members: np.array([np.inf, 0.01, 0.125])
+    )
+    out = tmp_path / "out"
+    given = ["sweep", "xor", "--members", "3", "--steps", "5", "--optimizer", "sgd"]
+    assert main([*given, "--out", str(out)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    at = lines.index(["place", "loss", "learning_rate"])
+    assert [line[0] for line in lines[at + 1 : at + 4]] == ["1", "2", "3"]
+    assert {lines[at + 1][2], lines[at + 2][2]} == {"0.01", "0.125"}
+    assert lines[at + 3][1:] == ["inf", "inf"]
+    assert float(lines[at + 1][1]) <= float(lines[at + 2][1])
+    assert lines[at + 4] == ["1", "of", "3", "nets", "diverged"]
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def test_a_category_goes_in_and_comes_back():
     two = Category("c", ("no", "yes"))
     assert two.outputs == 1
     assert two.decode(np.array([[-1.0], [0.0], [1.0]])).tolist() == ["no", "no", "yes"]
+    # Outputs are logits, of which 0 is even, and not probabilities.
+    assert two.choose(np.array([[0.25], [-0.25]])).tolist() == [1, 0]
 
 
 def test_whole_numbers_are_in_their_order_and_text_in_that_of_letters():

@@ -78,6 +78,65 @@ def test_a_second_call_traces_nothing():
     assert traces == 3
 
 
+def test_what_was_compiled_serves_no_other_settings_of_jax():
+    """Precision and the search for NaN are compiled into a program, or out of it."""
+    model, objective, data = integer_problem()
+    seen = []
+
+    def noted(params, batch):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return objective(params, batch)
+
+    def run():
+        return fg.train_many(
+            noted, optax.sgd, model.init, {"learning_rate": np.full(4, 0.5)},
+            jax.tree.map(np.float32, data), steps=2, key=KEY,
+        )  # fmt: skip
+
+    first = run()
+    with jax.default_matmul_precision("highest"):
+        assert same_bits(first, run())
+    assert seen == [None, "highest"]
+    with jax.debug_nans(True):
+        run()
+    assert len(seen) == 3
+    run()
+    assert len(seen) == 3
+
+
+def test_the_programs_have_the_precision_that_was_asked_for(monkeypatch):
+    """On a CPU it changes no number, so it is read off what is compiled."""
+    texts = []
+    jit = jax.jit
+
+    def noted(f, **options):
+        jitted = jit(f, **options)
+
+        class Noted:
+            def lower(self, *arguments):
+                lowered = jitted.lower(*arguments)
+                texts.append(lowered.as_text())
+                return lowered
+
+        return Noted() if options else jitted
+
+    def objective(w, x):
+        return jnp.sum(jnp.dot(x, w))
+
+    def run():
+        fg.train_many(
+            objective, optax.sgd, lambda key: jnp.ones((64, 64)),
+            {"learning_rate": np.full(2, 0.5)}, np.ones((64, 64), np.float32),
+            steps=1, key=KEY,
+        )  # fmt: skip
+
+    monkeypatch.setattr(groups.jax, "jit", noted)
+    run()
+    with jax.default_matmul_precision("highest"):
+        run()
+    assert ["HIGHEST" in text for text in texts] == [False, True]
+
+
 def test_jit_gives_the_same_members(small_groups):
     model, objective, data = integer_problem()
 

@@ -19,8 +19,9 @@ def test_what_a_cpu_is_told_compiles():
     assert jax.jit(lambda: 1, compiler_options=given)() == 1
 
 
-def test_other_platforms_are_told_nothing():
-    assert options.compiler_options("cuda") is None
+@pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu", "METAL"])
+def test_other_platforms_are_told_nothing(platform):
+    assert options.compiler_options(platform) is None
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,24 @@ def scanned(x, shared):
     return lax.scan(body, (x[0], 0), jnp.stack([x[1], x[2]]))
 
 
+def scanned_from_the_end(x, shared):
+    """Let every row count twice as much as the one behind it, where order shows."""
+    return lax.scan(
+        lambda total, row: (2 * total + row, total), jnp.zeros(3), x + shared[:, :3],
+        reverse=True,
+    )  # fmt: skip
+
+
 FUNCTIONS = {
     "broadcasting": lambda x, s: (x[:, :, None] * s[None]).sum(1) + s.sum() - 1,
     "reshape and transpose": lambda x, s: x.T.reshape(-1)[::-1] * 2,
     "a scalar predicate": lambda x, s: jnp.where(x.sum() > 0, x, s[:, :3].T),
     "no rule of its own": lambda x, s: (jnp.sort(x, axis=0), jnp.cumsum(x, 1), x @ s),
     "scan": scanned,
+    "scan from the end": scanned_from_the_end,
+    "scan of shared rows": lambda x, s: lax.scan(
+        lambda total, row: (2 * total + row[:3], total.max()), x, s
+    ),
     "while": lambda x, s: lax.fori_loop(0, 3, lambda i, y: y + x * i, x),
     "until": lambda x, s: lax.while_loop(
         lambda y: y.sum() < 9, lambda y: y + 1, abs(x)

@@ -1,13 +1,17 @@
 """What the shell's train does, in Python: load, plan, train, write."""
 
 import csv
+import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import funcgrad as fg
 from funcgrad import cli, tasks
 from funcgrad.data import Predictor
+from funcgrad.data.predictor import net
 from funcgrad.errors import InputError
 
 
@@ -51,6 +55,36 @@ def test_progress_gets_the_score_of_the_state_it_shows():
     assert score == trained.score(task.known)
     predictor = plan.untrained._replace(params=now.state.params)
     assert np.array_equal(predictor.outputs(task.x), trained.outputs)
+
+
+def test_weights_and_batches_are_drawn_by_seeds_of_their_own():
+    task = tasks.load("xor")
+    plan = tasks.plan(task, task.recipe._replace(batch_size=10), seed=3)
+    first, second = np.random.SeedSequence(3).generate_state(2)
+    batches = jax.random.key_data(jax.random.key(second))
+    assert jax.random.key_data(plan.key).tolist() == batches.tolist()
+    model = net(plan.untrained.sizes, plan.recipe.activation)
+    drawn = zip(
+        jax.tree.leaves(plan.untrained.params),
+        jax.tree.leaves(model.init(jax.random.key(first))), strict=True,
+    )  # fmt: skip
+    # Compiled without optimising, a draw may round otherwise, by an ulp or two.
+    assert all(np.allclose(a, b, rtol=4e-7, atol=0) for a, b in drawn)
+    assert tasks.plan(task, seed=3).key is None  # each step sees all rows
+
+
+def test_a_run_that_diverges_says_at_which_step():
+    task = tasks.load("moons")
+    plan = tasks.plan(task, task.recipe._replace(learning_rate=1e9))
+    x, y = plan.rows
+    with pytest.raises(fg.DivergedError, match=r"at step (\d+):") as caught:
+        fg.fit(
+            plan.objective, plan.optimizer, plan.untrained.params, (x, y), steps=100,
+            progress=None,
+        )  # fmt: skip
+    step = re.search(r"at step (\d+):", str(caught.value))[1]
+    with pytest.raises(InputError, match=f"finite number at step {step}: lower the"):
+        tasks.train(plan, progress=None)
 
 
 def test_a_predictor_of_a_run_is_the_one_in_its_file(tmp_path):

@@ -1,10 +1,12 @@
 """Tables become tasks: kinds of columns, and rows that are held out."""
 
 import numpy as np
+import pytest
 from real_tables import real, write
 
 from funcgrad import tasks
-from funcgrad.data import Number
+from funcgrad.data import Category, Number
+from funcgrad.errors import InputError
 
 
 def test_columns_that_never_vary_are_left_out_and_named(tmp_path, capsys):
@@ -24,6 +26,24 @@ def test_standardised_from_the_training_part_only(tmp_path):
     assert np.allclose(known.mean(axis=0), 0, atol=1e-6)
     assert np.allclose(known.std(axis=0), 1, atol=1e-6)
     assert abs(task.x[task.held_out].mean(axis=0)).max() > 0.01
+
+
+def test_a_target_is_standardised_from_the_training_part_only(tmp_path):
+    """Its numbers are powers of two, so that no two choices have the same mean."""
+    values = 2.0 ** np.arange(10) + 0.5
+    lines = [f"{i},{value}" for i, value in enumerate(values)]
+    (tmp_path / "t.csv").write_text("x,y\n" + "\n".join(lines))
+    task = tasks.load(tmp_path / "t.csv", "y", seed=0)
+    known = values[task.known]
+    assert len(known) == 8
+    assert task.target == Number("y", np.mean(known), np.std(known))
+    assert task.inputs == (
+        Number(
+            "x",
+            np.mean(np.arange(10.0)[task.known]),
+            np.std(np.arange(10.0)[task.known]),
+        ),
+    )
 
 
 def test_each_class_is_held_out_alike_and_the_seed_decides(tmp_path):
@@ -64,6 +84,29 @@ def test_whole_numbers_are_classes_in_their_order(tmp_path):
     task = tasks.load(tmp_path / "t.csv", "y", seed=0)
     assert task.target.values == ("-1", "9", "10")
     assert [c.name for c in task.inputs] == ["x"]
+
+
+@pytest.mark.parametrize("values", [50, 51])
+def test_fifty_values_are_classes_or_a_text_and_more_are_not(tmp_path, values):
+    """Of each value there are two rows, one to learn from and one for the score."""
+    rows = [f"{i}.5,{i % values},name{i % values}" for i in range(2 * values)]
+    (tmp_path / "t.csv").write_text("x,whole,name\n" + "\n".join(rows))
+    task = tasks.load(tmp_path / "t.csv", "whole", seed=0)
+    assert isinstance(task.target, Category) == (values == 50)
+    assert [c.name for c in task.inputs] == ["x", "name"][: 2 if values == 50 else 1]
+
+
+def test_five_rows_are_enough_and_the_recipe_is_for_those_of_training(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("x,y\n" + "".join(f"{i},{i * i}.5\n" for i in range(5)))
+    task = tasks.load(path, "y", seed=0)
+    assert task.known.sum() == task.recipe.batch_size == 4
+    path.write_text("x,y\n" + "".join(f"{i},{i * i}.5\n" for i in range(4)))
+    with pytest.raises(InputError, match=r"at least 5 rows.* has 4: add rows"):
+        tasks.load(path, "y", seed=0)
+    path.write_text("x,y\n" + "".join(f"{i},{i * i}.5\n" for i in range(1000)))
+    task = tasks.load(path, "y", seed=0)
+    assert (task.known.sum(), task.recipe.steps) == (800, 40 * 800 // 32)
 
 
 def test_a_class_of_two_rows_is_always_learnt(tmp_path):
