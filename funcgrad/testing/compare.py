@@ -216,7 +216,7 @@ def _read(
     here = _point(program, scale, found, None)
     moved = _Moved(program, scale, found)
     fixed = {c: k.real for c, k in sure.items() if k.sure}
-    free = met.keys() - fixed.keys()
+    free = [c for c in met if c not in fixed]
     as_they_are = {c: flint().arb(c.mantissa) for c in met}
     starts = [as_they_are | reals, as_they_are | fixed]
     for start in starts if reals.keys() != fixed.keys() else starts[:1]:

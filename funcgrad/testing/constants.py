@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
@@ -232,7 +232,7 @@ _BEND = 4
 
 def explain(
     start: Reals,
-    free: Collection[Constant],
+    free: list[Constant],
     here: Point,
     moved: Callable[[int], list[Point]],
 ) -> dict[Constant, Any] | None:
@@ -245,13 +245,13 @@ def explain(
     """
     if not free:
         return None
-    search = _Search([here], list(free), start)
+    search = _Search([here], free, start)
     wrong = ~here.are_zero(search.errors[0])
     if not (search.reached() & wrong).any():
         return None
     # Twice as many equations as unknowns, so that no wrong rule fits by chance.
     count = math.ceil((2 * len(free) + 2) / (search.reached() & wrong).sum())
-    search = _Search([here, *moved(count)], list(free), start)
+    search = _Search([here, *moved(count)], free, start)
     kept = search.reached()
     found = search.solve(kept) if (kept & wrong).any() else None
     if found is None or not all(_within_half_an_ulp(c, found[c]) for c in free):

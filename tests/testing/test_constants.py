@@ -248,7 +248,7 @@ def searched(*errors):
     here, *further = map(point, errors)
     with precision(256):
         start = {c: flint().arb(c.mantissa) for c in (A, B)}
-        found = explain(start, (A, B), here, lambda rows: further)
+        found = explain(start, [A, B], here, lambda rows: further)
         return found and [float(off(c, found[c]).mid()) for c in (A, B)]
 
 
