@@ -300,3 +300,33 @@ def test_a_tie_beside_a_rounded_constant():
     assert check_gradients(lambda x: (jax.nn.relu(x) + gelu(x)).sum(), x).ok
     report = check_gradients(lambda x: (jnp.maximum(x, -x) * gelu(x + 1)).sum(), x)
     assert report.ok, str(report)
+
+
+def test_a_right_leaf_is_told_from_a_wrong_one():
+    def f(x, y):
+        return (jax.nn.gelu(x, approximate=False) + jnp.sin(y)).sum()
+
+    x = jnp.float32(X)
+    report = check_gradients(
+        f,
+        x,
+        x,
+        argnums=(0, 1),
+        grad=lambda x, y: (gelu_by_erf(x, half=0.70710678), 1.5 * jnp.cos(y)),
+    )
+    assert [leaf.verdict for leaf in report.leaves] == ["ok", "rule"]
+    assert report.verdict == "rule" and report.explained > 0
+
+
+def test_a_program_that_has_too_few_digits_for_names_is_not_accused():
+    """In bfloat16 many numbers lie within half an ulp of a name; none is sure."""
+    x = jnp.asarray(X, jnp.bfloat16)
+
+    def f(x):
+        return (jnp.exp(-0.7 * x * x) / 0.3).sum()
+
+    def slope(x, factor=2 * 0.7 / 0.3):
+        return -factor * x * jnp.exp(-0.7 * x * x)
+
+    assert check_gradients(f, x, grad=slope).ok
+    assert not check_gradients(f, x, grad=lambda x: slope(x, 2 * 0.7 / 0.31)).ok
