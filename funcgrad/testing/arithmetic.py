@@ -22,6 +22,7 @@ import ml_dtypes
 import numpy as np
 
 from funcgrad.testing import rules
+from funcgrad.testing.constants import Reading
 from funcgrad.testing.flint import flint
 from reference import Value
 
@@ -78,10 +79,10 @@ def unit(dtype: Any) -> float:
 class Exact:
     """Exact numbers. Comparisons are decided by them, and remembered in `path`."""
 
-    def __init__(self, *, ideal_constants: bool = False):
+    def __init__(self, reading: Reading | None = None):
         self.path: list[Any] = []
         self.events: list[Event] = []
-        self._ideal = rules.ideal_constants() if ideal_constants else []
+        self._reading = reading
 
     # Making numbers ------------------------------------------------------------------
 
@@ -94,19 +95,14 @@ class Exact:
         native = np.asarray(native)
         arb, plain = flint().arb, native.astype(np.float64).ravel().tolist()
         items = [arb(x) for x in plain]
-        if self._ideal and native.ndim == 0:
-            items = [self._idealized(items[0], native.dtype)]
         return objects(native.shape, items)
 
-    def _idealized(self, x: Any, dtype: Any) -> Any:
-        """Return the irrational constant that `x` stands for, if there is one.
-
-        JAX computes its constants in float64, so they may be the second nearest float.
-        """
-        for real in self._ideal:
-            if abs(x - real) <= abs(real) * 2 * unit(dtype):
-                return real
-        return x
+    def constant(self, native: Any, dtype: Any, *, closed_over: bool) -> np.ndarray:
+        """Return a constant of the program; it may be read as a number near it."""
+        native = np.asarray(native, dtype)
+        if self._reading is None or native.ndim:
+            return self.lift(native)
+        return objects((), [self._reading.read(native, closed_over=closed_over)])
 
     # Arithmetic ----------------------------------------------------------------------
 
@@ -269,6 +265,9 @@ class Floats:
 
     def lift(self, native: Any) -> Any:
         return np.asarray(native)
+
+    def constant(self, native: Any, dtype: Any, *, closed_over: bool) -> Any:
+        return np.asarray(native, dtype)
 
     def settled(self, x: Any) -> Any:
         return x

@@ -41,12 +41,17 @@ class LeafReport(NamedTuple):
 
 
 class GradientReport(NamedTuple):
-    """The verdict over all leaves, with the equation to blame where there is one."""
+    """The verdict over all leaves, with the equation to blame where there is one.
+
+    `explained` is the largest exact(g) - truth, in ulps, that goes away where rounded
+    constants are read as the numbers that they stand for; a note names them.
+    """
 
     verdict: str
     leaves: tuple[LeafReport, ...]
     notes: tuple[str, ...] = ()
     culprit: str = ""
+    explained: float = 0.0
 
     @property
     def ok(self) -> bool:

@@ -198,12 +198,3 @@ def add_rule(
     >>> add_rule("my_square", lambda x: x * x, lambda x, y: (2 * x,))
     """
     ELEMENTWISE[primitive] = Rule(value, slopes, ulps)
-
-
-# Constants that JAX's own derivative rules hold as rounded literals. Where a program
-# holds the float nearest to one of them, the proof may read the real number instead.
-def ideal_constants() -> list[Any]:
-    pi = flint().arb.pi()
-    two, three = arb(2), arb(3)
-    reals = [2 / pi.sqrt(), pi.sqrt() / 2, two.log(), 1 / two.log(), 1 / three]
-    return [*reals, *(-x for x in reals)]

@@ -22,10 +22,12 @@ from funcgrad.testing.compare import (
     FIRST_PRECISION,
     Comparison,
     Derivatives,
+    Settled,
     exact,
     settle,
     truth,
 )
+from funcgrad.testing.constants import Reading, off
 from funcgrad.testing.flint import flint, precision
 from funcgrad.testing.program import Program
 from funcgrad.testing.report import GradientReport, LeafReport, worst
@@ -44,11 +46,9 @@ def judge(program: Program, *, given: bool) -> GradientReport:
             balls = [each(lambda ball: infinite(), b) for b in balls]
     # An element that is 0 by cancellation has the size of what cancelled.
     scale = [each(_radius, b) for b in balls]
-    found, ideal, bits = settle(program, scale)
-    with precision(bits):
-        return _verdict(
-            program, found, made, balls, rounding, first.path, ideal, bits, given
-        )
+    settled = settle(program, scale)
+    with precision(settled.bits):
+        return _verdict(program, settled, made, balls, rounding, first.path, given)
 
 
 def _radius(ball: Any) -> Any:
@@ -57,22 +57,23 @@ def _radius(ball: Any) -> Any:
 
 def _verdict(
     program: Program,
-    found: Comparison,
+    settled: Settled,
     made: list[np.ndarray],
     balls: list[np.ndarray],
     rounding: Walk,
     path: list[Any],
-    ideal: bool,
-    bits: int,
     given: bool,
 ) -> GradientReport:
+    found, bits, before = settled
     right, notes = found.truth, []
+    # Constants keep their numbers as the variables are moved.
+    again = Reading(found.reading.reals)
     tied = ties.judge(
         right.variables,
         program.variables,
         right.met,
         found.exact,
-        lambda shift: truth(program, ideal_constants=ideal, shift=shift).values,
+        lambda shift: truth(program, reading=again, shift=shift).values,
         cheap=sum(size.count(program.primal)) < 20_000,
     )
     leaves = [
@@ -82,11 +83,10 @@ def _verdict(
     if program.gradient is None:
         leaves = [_blame_unseen_rules(leaf) for leaf in leaves]
     verdict = worst([leaf.verdict for leaf in leaves])
-    if ideal:
-        notes.append(
-            "a derivative rule holds a constant such as 2/sqrt(pi) as a float; that is "
-            "counted as rounding"
-        )
+    explained = 0.0
+    if before is not None:
+        explained = _explained(program, found, before)
+        notes.append(_constants_note(found.reading, explained))
     if program.gradient is None:
         notes.append(
             "grad= could not be traced, so its rules were not seen: its numbers were "
@@ -112,7 +112,34 @@ def _verdict(
         why = culprit.of_kink(right.variables, right.met)
     elif verdict == "uncovered":
         notes.append(f"not decided at {bits} bits, where the proof gives up")
-    return GradientReport(verdict, tuple(leaves), tuple(notes), why)
+    return GradientReport(verdict, tuple(leaves), tuple(notes), why, explained)
+
+
+def _explained(program: Program, found: Comparison, before: Comparison) -> float:
+    """Return the largest difference, in ulps, that rounded constants explain."""
+    most = 0.0
+    for i, variable in enumerate(program.variables):
+        for e, t, now in zip(
+            before.error[i].ravel(), before.truth.values[i].ravel(),
+            found.zero[i].ravel(), strict=True,
+        ):  # fmt: skip
+            if now is True and e.is_finite() and t.is_finite():
+                most = max(most, float(abs(e).mid()) / ulp_of(t, variable.dtype))
+    return most
+
+
+def _constants_note(reading: Reading, explained: float) -> str:
+    moved = [
+        (abs(float(off(c, real).mid())) / 2, reading.met[c].text)
+        for c, real in reading.reals.items()
+        if c in reading.met
+    ]
+    texts = [f"{text} ({ulps:.2g} ulp)" for ulps, text in sorted(moved)[::-1] if ulps]
+    shown = ", ".join(texts[:6]) + (f" and {len(texts) - 6} more" if texts[6:] else "")
+    return (
+        f"constants stand for numbers that they were rounded from, this far from them: "
+        f"{shown}; that explains up to {explained:.2g} ulps, counted as rounding"
+    )
 
 
 def _blame_unseen_rules(leaf: LeafReport) -> LeafReport:

@@ -102,11 +102,15 @@ class Walk:
         if used is None:
             used = [True] * len(jaxpr.outvars)
         env: dict[Any, Any] = {}
-        lift = self.numbers.lift
 
         def read(atom: Any) -> Any:
-            value = atom.val if isinstance(atom, core.Literal) else env[atom]
-            return lift(value) if _is_float(value) else value
+            literal = isinstance(atom, core.Literal)
+            value = atom.val if literal else env[atom]
+            if not _is_float(value):
+                return value
+            # What enters or is computed was lifted: a float here is a constant's.
+            dtype = atom.aval.dtype
+            return self.numbers.constant(value, dtype, closed_over=not literal)
 
         env.update(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, inputs, strict=True))
