@@ -65,7 +65,7 @@ def rounded(x: float, dtype: np.dtype) -> Constant | None:
     return Constant(mantissa, np.dtype(dtype))
 
 
-class Met(NamedTuple):
+class Written(NamedTuple):
     """A constant as a program writes it, and whether it closes over it."""
 
     value: float
@@ -78,7 +78,7 @@ class Reading:
 
     def __init__(self, reals: Mapping[Constant, Any] | None = None):
         self.reals = reals or {}
-        self.met: dict[Constant, Met] = {}
+        self.met: dict[Constant, Written] = {}
         self._seen: set[tuple[float, bool]] = set()
 
     def read(self, native: np.ndarray, *, closed_over: bool) -> Any:
@@ -89,11 +89,11 @@ class Reading:
             return flint().arb(x)
         if (x, closed_over) not in self._seen:
             self._seen.add((x, closed_over))
-            self._note(constant, Met(x, str(native), closed_over))
+            self._note(constant, Written(x, str(native), closed_over))
         real = self.reals.get(constant)
         return flint().arb(x) if real is None else real * (x / constant.mantissa)
 
-    def _note(self, constant: Constant, met: Met) -> None:
+    def _note(self, constant: Constant, met: Written) -> None:
         """Keep the shortest text, and whether any program closes over it."""
         before = self.met.get(constant, met)
         shorter = min(before, met, key=lambda m: len(m.text))
@@ -111,7 +111,7 @@ class Known(NamedTuple):
     sure: bool
 
 
-def known(met: Mapping[Constant, Met]) -> dict[Constant, Known]:
+def known(met: Mapping[Constant, Written]) -> dict[Constant, Known]:
     """Return what is known of each constant: what number it is the float of.
 
     That is a number with a name, a short decimal, or for a float64 what Python makes of
@@ -169,7 +169,7 @@ def _mantissa(x: Any) -> Any:
     return x * 2.0 ** -math.frexp(float(x))[1]
 
 
-def _short_decimal(constant: Constant, how: Met) -> list[Any]:
+def _short_decimal(constant: Constant, how: Written) -> list[Any]:
     """Return the decimal that a constant is written as, if it is a short one.
 
     Two digits fewer than the type holds (5 in float32) are few enough: 3 floats in a
