@@ -66,6 +66,11 @@ def each(function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
     return out if isinstance(out, np.ndarray) else objects((), [out])
 
 
+def rows_of(x: np.ndarray) -> np.ndarray:
+    """Return x as a matrix, whose rows are the last axis; either may be empty."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 def data(x: Any) -> Any:
     return x.data if type(x) is Value else x
 
@@ -123,8 +128,7 @@ class Exact:
     def add_up(self, terms: np.ndarray, dtype: Any) -> np.ndarray:
         """Return the sums over the last axis."""
         zero = flint().arb(0)
-        rows = terms.reshape(-1, terms.shape[-1])
-        return objects(terms.shape[:-1], [sum(row, zero) for row in rows])
+        return objects(terms.shape[:-1], [sum(row, zero) for row in rows_of(terms)])
 
     def running_product(self, terms: np.ndarray, dtype: Any) -> np.ndarray:
         """Return the cumulative products along the last axis."""
@@ -210,8 +214,7 @@ class Exact:
 
     def order(self, keys: np.ndarray) -> Any:
         """Return the stable ascending order along the last axis."""
-        rows = keys.reshape(-1, keys.shape[-1])
-        out = np.array([self._order(row) for row in rows], np.int64)
+        out = np.array([self._order(row) for row in rows_of(keys)], np.int64)
         out = out.reshape(keys.shape)
         self.path.append(out)
         return out
@@ -236,9 +239,8 @@ class Exact:
 
     def largest(self, candidates: np.ndarray, direction: float = 1.0) -> Any:
         """Return the index of the first largest element along the last axis."""
-        rows = candidates.reshape(-1, candidates.shape[-1])
         picks = []
-        for row in rows:
+        for row in rows_of(candidates):
             best = 0
             for i in range(1, len(row)):
                 if direction * self._sign_of_difference(row[i], row[best]) > 0:
@@ -319,7 +321,7 @@ class Truth(Exact):
 
     def add_up(self, terms: np.ndarray, dtype: Any) -> np.ndarray:
         out = super().add_up(each(data, terms), dtype).reshape(-1)
-        for i, row in enumerate(terms.reshape(-1, terms.shape[-1])):
+        for i, row in enumerate(rows_of(terms)):
             children = tuple(x for x in row if type(x) is Value)
             if children:
                 out[i] = Value(out[i], children, "sum", (1,) * len(children))

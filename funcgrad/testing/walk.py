@@ -30,6 +30,7 @@ from funcgrad.testing.arithmetic import (
     infinite,
     is_real,
     objects,
+    rows_of,
     truncate,
     union,
 )
@@ -690,9 +691,11 @@ def _select_n(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     return numbers.select(which, cases)
 
 
-def _reduce_best(better: str) -> Callable[[Any, list[Any], Exact], Any]:
+def _reduce_best(better: str, worst: str) -> Callable[[Any, list[Any], Exact], Any]:
     def best_of_all(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
         rows = _reduced(inputs[0], eqn.params["axes"])
+        if rows.shape[-1] == 0:
+            return each(lambda x: flint().arb(worst), np.zeros(rows.shape[:-1]))
         out = np.asarray(rows[..., 0])
         for i in range(1, rows.shape[-1]):
             out = getattr(numbers, better)(out, np.asarray(rows[..., i]))
@@ -738,9 +741,10 @@ def _round(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     half, even = flint().arb(0.5), eqn.params["rounding_method"] == 1
 
     def nearest(x: Any) -> Any:
-        low = (x + half).floor() if x >= 0 else (x - half).ceil()
-        tied = abs(x - low) == half
-        return 2 * (low / 2).floor() if even and tied and x >= 0 else low
+        outward = (x + half).floor() if x >= 0 else (x - half).ceil()
+        if even and abs(x - outward) == half:
+            return 2 * truncate(outward / 2)
+        return outward
 
     return numbers.steps(nearest, inputs[0])
 
@@ -774,8 +778,8 @@ def _reordered(row: np.ndarray, order: Any) -> Any:
     out = np.take_along_axis(row, order.value, -1)
     if not is_real(row):
         return Doubtful(out, order.open)
-    rows, opens = out.reshape(-1, out.shape[-1]), order.open.reshape(-1, out.shape[-1])
-    for numbers, open_ in zip(rows, opens, strict=True):
+    rows = rows_of(out)
+    for numbers, open_ in zip(rows, rows_of(order.open), strict=True):
         edges = np.flatnonzero(np.diff(open_, prepend=False, append=False))
         for start, stop in edges.reshape(-1, 2):
             numbers[start:stop] = reduce(union, numbers[start:stop])
@@ -873,8 +877,8 @@ OTHERS: dict[str, Callable[[Any, list[Any], Exact], Any]] = {
     "ne": _compare("ne"),
     "optimization_barrier": lambda eqn, inputs, numbers: list(inputs),
     "polynomial": _polynomial,
-    "reduce_max": _reduce_best("maximum"),
-    "reduce_min": _reduce_best("minimum"),
+    "reduce_max": _reduce_best("maximum", "-inf"),
+    "reduce_min": _reduce_best("minimum", "inf"),
     "reduce_precision": _reduce_precision,
     "reduce_prod": _reduce_prod,
     "reduce_sum": _reduce_sum,
