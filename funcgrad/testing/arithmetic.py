@@ -62,7 +62,8 @@ def objects(shape: tuple[int, ...], items: list[Any]) -> np.ndarray:
 
 def each(function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
     """Apply a function of scalars to every element, with broadcasting."""
-    out = np.frompyfunc(function, len(arrays), 1)(*arrays)
+    with np.errstate(all="ignore"):  # a NaN inside flint is no matter of NumPy's
+        out = np.frompyfunc(function, len(arrays), 1)(*arrays)
     return out if isinstance(out, np.ndarray) else objects((), [out])
 
 
@@ -203,7 +204,17 @@ class Exact:
     def to_integers(self, x: np.ndarray, dtype: Any) -> Any:
         """Round toward zero, as a conversion to an integer type does."""
         whole = self.steps(truncate, x)
-        out = np.asarray(each(lambda v: int(v.unique_fmpz() or 0), whole)).astype(dtype)
+        info = ml_dtypes.iinfo(dtype)
+
+        def inside(v: Any) -> int:
+            if v.is_nan():
+                return 0
+            # Beyond the range of the type, XLA gives its last number.
+            if v < int(info.min) or v > int(info.max):
+                return int(info.min if v < 0 else info.max)
+            return int(v.unique_fmpz() or 0)
+
+        out = np.asarray(each(inside, whole)).astype(dtype)
         self.path.append(out)
         return out
 

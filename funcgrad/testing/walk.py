@@ -477,7 +477,7 @@ def _dot_general(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
         b.reshape(math.prod(batch), inner, math.prod(columns)),
         _dtype(eqn),
     )
-    return out.reshape(*batch, *rows, *columns)
+    return out.reshape((*batch, *rows, *columns))
 
 
 def _windows(
