@@ -22,8 +22,9 @@ def check_gradients(
 ) -> GradientReport:
     """Return whether jax.grad(f), as compiled here, is the derivative of f at `args`.
 
-    Every float leaf of the arguments in `argnums` is differentiated; all else is held
-    constant. Where f is no scalar function, its outputs are weighted with `cotangents`,
+    Every float leaf of the arguments in `argnums` is differentiated; all else goes into
+    f as it is, as in `jax.grad(f)(*args)`. An f that decides in Python by differentiated
+    values raises ValueError, since it is no single program. Where f is no scalar function, its outputs are weighted with `cotangents`,
     by default small integers that are not uniform. `grad` is judged instead of
     `jax.grad(f)`: it takes `args` and returns what `jax.grad(f, argnums)` would; for
     functions that are no scalars, a vector-Jacobian product with the cotangents.

@@ -1,0 +1,88 @@
+"""The search for what is to blame ends with a name or with a reason, never by raising."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, mlir
+
+from funcgrad.testing import add_rule, check_gradients, culprit, rules
+
+X = jnp.array([0.5, -1.25, 2.0])
+RAMP = jnp.array([1.0, 2.0, 3.0])
+
+
+def with_rule(f, pull):
+    @jax.custom_vjp
+    def made(x):
+        return f(x)
+
+    made.defvjp(lambda x: (f(x), x), pull)
+    return made
+
+
+wrong = with_rule(jnp.sin, lambda x, g: (2 * g * jnp.cos(x),))
+ramp = with_rule(lambda x: jnp.sin(x) * RAMP, lambda x, g: (g * jnp.cos(x) * RAMP,))
+wrong_ramp = with_rule(lambda x: jnp.sin(x) * RAMP, lambda x, g: (g * jnp.cos(x),))
+
+
+@pytest.mark.parametrize(
+    ("f", "line"),
+    [
+        (lambda x: wrong(ramp(x)), "wrong(ramp(x))"),
+        (lambda x: wrong_ramp(x) * x, "wrong_ramp(x) * x"),
+        (lambda x: wrong(x).sum() + x[:0].sum(), "wrong(x).sum()"),
+        (lambda x: wrong(x) + jnp.max(x[:0], initial=0.0), "wrong(x) + jnp.max"),
+        (lambda x: jnp.append(wrong(x), wrong(x[:0])), "jnp.append(wrong(x)"),
+        (lambda x: wrong(x) * (x @ x), "wrong(x) * (x @ x)"),
+    ],
+    ids=["beside", "itself", "empty sum", "empty max", "empty rule", "dot"],
+)
+def test_a_wrong_rule_is_named_beside_what_is_hard_to_try(f, line):
+    report = check_gradients(f, X)
+    assert report.verdict == "rule"
+    assert "custom_vjp `made`" in report.culprit
+    assert line in report.culprit
+
+
+def test_what_is_custom_but_calls_no_program_is_named():
+    def solve(x):
+        return lax.custom_linear_solve(
+            lambda v: (1 + RAMP) * v,
+            x,
+            lambda matvec, b: b / (1 + RAMP),
+            lambda matvec, b: b / (1 + RAMP),
+        )
+
+    report = check_gradients(lambda x: wrong(solve(x)), X)
+    assert report.verdict == "uncovered"
+    assert "`custom_linear_solve` at" in report.culprit
+
+
+def test_what_cannot_be_tried_by_itself_is_said(monkeypatch):
+    def refuses(eqn, inputs):
+        if eqn.primitive.name.startswith("custom_"):
+            raise KeyError("not alone")
+        return False
+
+    monkeypatch.setattr(culprit, "differs", refuses)
+    report = check_gradients(lambda x: jnp.exp(wrong(x)), X)
+    assert report.verdict == "rule"
+    assert "cannot be tried by itself: 'not alone'" in report.culprit
+    assert "custom_vjp `made` at" in report.culprit
+
+
+def test_a_primitive_that_runs_only_compiled_ends_the_search_in_words():
+    primitive = Primitive("funcgrad_compiled_only")
+    primitive.def_abstract_eval(lambda x: x)
+    sloppy = mlir.lower_fun(lambda x: x * 2.001, multiple_results=False)
+    mlir.register_lowering(primitive, sloppy)
+    ad.deflinear2(primitive, lambda g, x: (primitive.bind(g),))
+    add_rule("funcgrad_compiled_only", lambda x: 2 * x, lambda x, y: (2,))
+    try:
+        report = check_gradients(lambda x: (primitive.bind(x) * x).sum(), X)
+    finally:
+        del rules.ELEMENTWISE["funcgrad_compiled_only"]
+    assert report.verdict == "compiler"
+    assert "cannot be run op by op" in report.culprit
