@@ -1,4 +1,4 @@
-"""The search for what is to blame ends with a name or with a reason, never by raising."""
+"""The search for what is to blame ends in a name or a reason, and never raises."""
 
 import jax
 import jax.numpy as jnp

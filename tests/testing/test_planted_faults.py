@@ -144,12 +144,20 @@ def unsure(x):
     return jnp.sin(x) ** 2 + jnp.cos(x) ** 2 > 1 - 2.0**-30
 
 
+def unsure_at(i, x):
+    """Return the same for number i alone; the others are surely True."""
+    return jnp.sin(x) ** 2 + jnp.cos(x) ** 2 + (jnp.arange(3) != i) > 1 - 2.0**-30
+
+
 LOGIC = {
     "and": lambda x: unsure(x) & (x > -9),
     "or": lambda x: unsure(x) | (x > 9),
     "xor": lambda x: unsure(x) ^ (x > 9),
     "not": lambda x: ~unsure(x),
     "and of two": lambda x: unsure(x) & unsure(2 * x),
+    "and of three, each in doubt elsewhere": lambda x: (
+        unsure_at(0, x) & unsure_at(1, x) & unsure_at(2, x)
+    ),
     "reversed": lambda x: unsure(x)[::-1],
     "as integers": lambda x: unsure(x).astype(int) > 0,
     "all": lambda x: jnp.broadcast_to(jnp.all(unsure(x)), x.shape),
