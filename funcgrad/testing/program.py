@@ -245,7 +245,9 @@ def _is_array(x: Any) -> bool:
 
 
 def _is_number(x: Any) -> bool:
-    return _is_array(x) or isinstance(x, (np.generic, float))
+    if isinstance(x, np.generic):
+        x = np.asarray(x)
+    return isinstance(x, float) or _is_array(x)
 
 
 def _is_type(x: Any, kind: Any) -> bool:

@@ -496,6 +496,12 @@ def _windows(
         lax.pad(jnp.asarray(positions, jnp.int32), jnp.int32(-1), config)
     )
     reach = [(n - 1) * d + 1 for n, d in zip(size, window_dilation, strict=True)]
+    counts = [
+        max(0, (n - r) // s + 1)
+        for n, r, s in zip(padded.shape, reach, strides, strict=True)
+    ]
+    if 0 in counts:  # of which sliding_window_view knows nothing
+        return np.empty((*counts, math.prod(size)), np.int32)
     views = np.lib.stride_tricks.sliding_window_view(padded, reach)
     every = tuple(slice(None, None, s) for s in strides)
     inside = tuple(slice(None, None, d) for d in window_dilation)
@@ -539,6 +545,7 @@ def _conv(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     (x, w), numbering = inputs, p["dimension_numbers"]
     x, w = x.transpose(numbering.lhs_spec), w.transpose(numbering.rhs_spec)
     groups, batch_groups = p["feature_group_count"], p["batch_group_count"]
+    n_groups = max(groups, batch_groups)
     batch, channels, *_ = x.shape
     n_out, per_group, *kernel = w.shape
     ones = (1, 1)
@@ -552,18 +559,20 @@ def _conv(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     )
     out_space, taps = windows.shape[2:-1], windows.shape[-1]
     flat = np.append(x.ravel(), objects((1,), [flint().arb(0)]))
-    patches = flat[windows].reshape(batch, channels, -1, taps)
-    n_groups = max(groups, batch_groups)
+    places, features = math.prod(out_space), n_out // n_groups
+    patches = flat[windows].reshape(batch, channels, places, taps)
     if batch_groups > 1:
-        patches = patches.reshape(n_groups, -1, channels, *patches.shape[2:])
+        patches = patches.reshape(n_groups, batch // n_groups, channels, places, taps)
     else:
-        patches = patches.reshape(batch, n_groups, per_group, *patches.shape[2:])
+        patches = patches.reshape(batch, n_groups, per_group, places, taps)
         patches = patches.swapaxes(0, 1)
     # (group, batch, channel, place, tap) x (group, channel, tap, feature)
     rows = patches.shape[1]
-    a = patches.transpose(0, 1, 3, 2, 4).reshape(n_groups, -1, per_group * taps)
-    b = w.reshape(n_groups, n_out // n_groups, -1).swapaxes(1, 2)
-    out = numbers.contract(a, b, _dtype(eqn)).reshape(n_groups, rows, *out_space, -1)
+    inner = per_group * taps
+    a = patches.transpose(0, 1, 3, 2, 4).reshape(n_groups, rows * places, inner)
+    b = w.reshape(n_groups, features, inner).swapaxes(1, 2)
+    out = numbers.contract(a, b, _dtype(eqn))
+    out = out.reshape(n_groups, rows, *out_space, features)
     out = np.moveaxis(out, (1, -1), (0, 2)).reshape(rows, n_out, *out_space)
     return out.transpose(np.argsort(numbering.out_spec))
 

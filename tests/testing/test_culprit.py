@@ -86,3 +86,58 @@ def test_a_primitive_that_runs_only_compiled_ends_the_search_in_words():
         del rules.ELEMENTWISE["funcgrad_compiled_only"]
     assert report.verdict == "compiler"
     assert "cannot be run op by op" in report.culprit
+
+
+# Operations on arrays without numbers, or with none along an axis.
+EMPTY = jnp.zeros(0)
+NO_ROWS, NO_COLUMNS = jnp.ones((0, 3)), jnp.ones((2, 0))
+NOWHERE = jnp.zeros(0, int)
+
+ON_EMPTY = {
+    "sort": lambda x: jnp.sort(x[:0]),
+    "sum": lambda x: x[:0].sum(),
+    "max": lambda x: jnp.max(x[:0], initial=0.0),
+    "prod": lambda x: x[0] * jnp.prod(x[:0]),
+    "cumsum": lambda x: jnp.cumsum(NO_COLUMNS * x[0], 1),
+    "cumprod": lambda x: jnp.cumprod(NO_COLUMNS * x[0], 1),
+    "cummax": lambda x: lax.cummax(NO_ROWS * x),
+    "argmax": lambda x: jnp.argmax(NO_ROWS * x, 1) * x[0],
+    "top_k": lambda x: lax.top_k(x, 0)[0],
+    "gather": lambda x: x[NOWHERE],
+    "scatter": lambda x: x.at[NOWHERE].add(x[:0]),
+    "scatter max": lambda x: x.at[NOWHERE].max(x[:0]),
+    "segment_sum": lambda x: jax.ops.segment_sum(x[:0], NOWHERE, 2),
+    "dot": lambda x: x[:0] @ x[:0] + x @ x,
+    "matmul": lambda x: (NO_COLUMNS * x[0]) @ (NO_COLUMNS.T * x[1]),
+    "no rows": lambda x: (NO_ROWS * x) @ x,
+    "convolution of nothing": lambda x: lax.conv(
+        jnp.ones((0, 1, 4, 4)) * x[0], jnp.ones((1, 1, 2, 2)) * x[1], (1, 1), "SAME"
+    ),
+    "convolution of no channels": lambda x: lax.conv(
+        jnp.ones((1, 0, 4, 4)) * x[0], jnp.ones((1, 0, 2, 2)) * x[1], (1, 1), "SAME"
+    ),
+    "windows of nothing": lambda x: lax.reduce_window(
+        NO_ROWS * x, -jnp.inf, lax.max, (1, 2), (1, 1), "VALID"
+    ),
+    "windows too large": lambda x: lax.reduce_window(
+        x, 0.0, lax.add, (5,), (1,), "VALID"
+    ),
+    "vmap": lambda x: jax.vmap(jnp.tanh)(NO_ROWS * x),
+    "scan": lambda x: lax.scan(lambda c, t: (c * t, c), x[0], x[:0])[0],
+    "softmax": lambda x: jax.nn.softmax(NO_COLUMNS * x[0], axis=0),
+    "integers": lambda x: (x[:0] * 4).astype(int) * x[:0],
+    "pad": lambda x: jnp.pad(x[:0], 2),
+}
+
+
+@pytest.mark.parametrize("name", ON_EMPTY)
+def test_nothing_is_no_reason_to_raise(name):
+    report = check_gradients(lambda x: wrong(x).sum() + ON_EMPTY[name](x).sum(), X)
+    assert report.verdict == "rule"
+    assert "custom_vjp `made`" in report.culprit
+
+
+def test_a_leaf_without_numbers():
+    report = check_gradients(lambda p: [wrong(p[0]), p[1] * 2], (X, EMPTY))
+    assert [leaf.verdict for leaf in report.leaves] == ["rule", "ok"]
+    assert check_gradients(lambda x: wrong(x), EMPTY).ok
