@@ -106,7 +106,7 @@ class Walk:
         lift = self.numbers.lift
 
         def read(atom: Any) -> Any:
-            value = atom.val if isinstance(atom, core.Literal) else env[atom]
+            value = env[atom] if _is_var(atom) else _literal(atom)
             return lift(value) if _is_float(value) else value
 
         env.update(zip(jaxpr.constvars, consts, strict=True))
@@ -206,6 +206,12 @@ class Walk:
 
 def _is_var(atom: Any) -> bool:
     return not isinstance(atom, core.Literal)
+
+
+def _literal(atom: Any) -> Any:
+    """Return what a literal holds, in its own type: JAX may keep more digits."""
+    dtype = atom.aval.dtype
+    return np.asarray(atom.val, dtype) if _is_float_type(dtype) else atom.val
 
 
 def _is_float(x: Any) -> bool:

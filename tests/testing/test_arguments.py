@@ -73,6 +73,13 @@ def test_arguments_go_in_as_they_are(name):
     assert report.verdict == "rule"
 
 
+def test_a_python_float_has_the_type_that_it_is_used_in():
+    """JAX keeps 0.1 in double precision where it multiplies a scalar by it."""
+    report = check_gradients(lambda x, r: jax.lax.mul(x, r), jnp.float32(1.5), 0.1)
+    assert report.ok
+    assert float(report.leaves[0].truth) == float(np.float32(0.1))
+
+
 def test_a_wrong_rule_is_found_behind_such_arguments():
     @jax.custom_vjp
     def doubled(x):
