@@ -8,6 +8,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
 from funcgrad.testing import add_rule, check_gradients, culprit, rules
+from funcgrad.testing.arithmetic import Exact
+from funcgrad.testing.flint import precision
+from funcgrad.testing.walk import Walk
 
 X = jnp.array([0.5, -1.25, 2.0])
 RAMP = jnp.array([1.0, 2.0, 3.0])
@@ -141,3 +144,24 @@ def test_a_leaf_without_numbers():
     report = check_gradients(lambda p: [wrong(p[0]), p[1] * 2], (X, EMPTY))
     assert [leaf.verdict for leaf in report.leaves] == ["rule", "ok"]
     assert check_gradients(lambda x: wrong(x), EMPTY).ok
+
+
+def test_floats_beyond_an_integer_type_become_its_last_number():
+    x = jnp.array([1e20, -1e20, jnp.inf, 2.5])
+    whole = x.astype(jnp.int32)
+    report = check_gradients(lambda x: (x.astype(jnp.int32) * RAMP).sum(), x[:3])
+    assert report.ok, str(report)
+    program = jax.make_jaxpr(lambda x: x.astype(jnp.int32))(x)
+    with precision(128):
+        (made,) = Walk(Exact()).run(program, [Exact().lift(x)])
+    assert made.tolist() == whole.tolist()
+
+
+def test_a_nan_inside_flint_is_no_warning_of_numpy():
+    """The tests turn warnings into errors, and so may a user."""
+
+    def f(x):
+        y = jnp.log(x)
+        return jnp.maximum(y, y[:1].sum())
+
+    assert check_gradients(f, jnp.array([-1.0, 2.0, 0.3])).verdict in ("pole", "ok")
