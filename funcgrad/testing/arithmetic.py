@@ -63,8 +63,14 @@ def objects(shape: tuple[int, ...], items: list[Any]) -> np.ndarray:
 
 def each(function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
     """Apply a function of scalars to every element, with broadcasting."""
-    out = np.frompyfunc(function, len(arrays), 1)(*arrays)
+    with np.errstate(all="ignore"):  # a NaN inside flint is no matter of NumPy's
+        out = np.frompyfunc(function, len(arrays), 1)(*arrays)
     return out if isinstance(out, np.ndarray) else objects((), [out])
+
+
+def rows_of(x: np.ndarray) -> np.ndarray:
+    """Return x as a matrix, whose rows are the last axis; either may be empty."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def data(x: Any) -> Any:
@@ -119,8 +125,7 @@ class Exact:
     def add_up(self, terms: np.ndarray, dtype: Any) -> np.ndarray:
         """Return the sums over the last axis."""
         zero = flint().arb(0)
-        rows = terms.reshape(-1, terms.shape[-1])
-        return objects(terms.shape[:-1], [sum(row, zero) for row in rows])
+        return objects(terms.shape[:-1], [sum(row, zero) for row in rows_of(terms)])
 
     def running_product(self, terms: np.ndarray, dtype: Any) -> np.ndarray:
         """Return the cumulative products along the last axis."""
@@ -195,7 +200,17 @@ class Exact:
     def to_integers(self, x: np.ndarray, dtype: Any) -> Any:
         """Round toward zero, as a conversion to an integer type does."""
         whole = self.steps(truncate, x)
-        out = np.asarray(each(lambda v: int(v.unique_fmpz() or 0), whole)).astype(dtype)
+        info = ml_dtypes.iinfo(dtype)
+
+        def inside(v: Any) -> int:
+            if v.is_nan():
+                return 0
+            # Beyond the range of the type, XLA gives its last number.
+            if v < int(info.min) or v > int(info.max):
+                return int(info.min if v < 0 else info.max)
+            return int(v.unique_fmpz() or 0)
+
+        out = np.asarray(each(inside, whole)).astype(dtype)
         self.path.append(out)
         return out
 
@@ -206,8 +221,7 @@ class Exact:
 
     def order(self, keys: np.ndarray) -> Any:
         """Return the stable ascending order along the last axis."""
-        rows = keys.reshape(-1, keys.shape[-1])
-        out = np.array([self._order(row) for row in rows], np.int64)
+        out = np.array([self._order(row) for row in rows_of(keys)], np.int64)
         out = out.reshape(keys.shape)
         self.path.append(out)
         return out
@@ -232,9 +246,8 @@ class Exact:
 
     def largest(self, candidates: np.ndarray, direction: float = 1.0) -> Any:
         """Return the index of the first largest element along the last axis."""
-        rows = candidates.reshape(-1, candidates.shape[-1])
         picks = []
-        for row in rows:
+        for row in rows_of(candidates):
             best = 0
             for i in range(1, len(row)):
                 if direction * self._sign_of_difference(row[i], row[best]) > 0:
@@ -318,7 +331,7 @@ class Truth(Exact):
 
     def add_up(self, terms: np.ndarray, dtype: Any) -> np.ndarray:
         out = super().add_up(each(data, terms), dtype).reshape(-1)
-        for i, row in enumerate(terms.reshape(-1, terms.shape[-1])):
+        for i, row in enumerate(rows_of(terms)):
             children = tuple(x for x in row if type(x) is Value)
             if children:
                 out[i] = Value(out[i], children, "sum", (1,) * len(children))

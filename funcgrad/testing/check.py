@@ -22,15 +22,17 @@ def check_gradients(
 ) -> GradientReport:
     """Return whether jax.grad(f), as compiled here, is the derivative of f at `args`.
 
-    Every float leaf of the arguments in `argnums` is differentiated; all else is held
-    constant. Where f is no scalar function, its outputs are weighted with `cotangents`,
-    by default small integers that are not uniform. `grad` is judged instead of
-    `jax.grad(f)`: it takes `args` and returns what `jax.grad(f, argnums)` would; for
-    functions that are no scalars, a vector-Jacobian product with the cotangents.
+    Every float leaf of the arguments in `argnums` is differentiated; all else goes into
+    f as it is, as in `jax.grad(f)(*args)`. Where f is no scalar function, its outputs
+    are weighted with `cotangents`, by default small integers that are not uniform.
+    `grad` is judged instead of `jax.grad(f)`: it takes `args` and returns what
+    `jax.grad(f, argnums)` would; for functions that are no scalars, a vector-Jacobian
+    product with the cotangents.
 
     No argument is a tolerance: the verdict is one of ok, rule, compiler, kink, pole and
-    uncovered (see `GradientReport`). A program whose check would take longer than
-    `seconds` raises ValueError before it starts, with an estimate.
+    uncovered (see `GradientReport`). ValueError is raised for an f that decides in
+    Python by the differentiated values, which is no single program, and, before it
+    starts, for a check that would take longer than `seconds`, with an estimate.
     """
     flint()
     program = trace(f, args, argnums, grad, cotangents)

@@ -15,7 +15,15 @@ import numpy as np
 
 from funcgrad.testing import ties
 from funcgrad.testing.arithmetic import Exact, Floats, Truth, each
-from funcgrad.testing.constants import Point, Reading, Reals, explain, known, rounded
+from funcgrad.testing.constants import (
+    Constant,
+    Point,
+    Reading,
+    Reals,
+    explain,
+    known,
+    rounded,
+)
 from funcgrad.testing.flint import flint, precision
 from funcgrad.testing.program import Program
 from funcgrad.testing.walk import Met, Walk
@@ -206,8 +214,7 @@ def _read(
     First those that are known are read as what they are (JAX's own rules hold
     2 / sqrt(pi) as a float), then the others as any number within half an ulp.
     """
-    weights = {rounded(float(w), w.dtype) for w in program.cotangents if not w.ndim}
-    met = {c: m for c, m in found.reading.met.items() if c not in weights}
+    met = {c: m for c, m in found.reading.met.items() if not _is_data(program, c)}
     sure = known(met)
     reals = {c: k.real for c, k in sure.items()}
     tried = [_compare(program, scale, reals)] if reals else []
@@ -225,6 +232,13 @@ def _read(
             tried.insert(0, _compare(program, scale, explained))
             break
     return next((t for t in tried if _fewer(t, found)), None)
+
+
+def _is_data(program: Program, constant: Constant) -> bool:
+    """Return whether a constant has the digits of a number that f was given."""
+    cotangents = [float(w) for w in program.cotangents if not w.ndim]
+    given = np.array([*cotangents, *program.scalars]).astype(constant.dtype)
+    return constant in {rounded(float(x), constant.dtype) for x in given}
 
 
 def _point(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +18,8 @@ class Program(NamedTuple):
     `primal` maps (*variables, *constants) to the float outputs of f; `gradient` maps
     the same inputs to the derivatives with respect to the variables, or is None where
     `grad=` cannot be traced; `bound` is the program whose rounding is bounded.
+    `scalars` are the single floats among the arguments that f got as they are: a
+    program holds them like constants of its own.
     """
 
     primal: Any
@@ -26,6 +30,7 @@ class Program(NamedTuple):
     cotangents: list[np.ndarray]
     paths: list[str]
     values: list[np.ndarray]
+    scalars: tuple[float, ...] = ()
 
 
 def trace(
@@ -48,61 +53,89 @@ def trace(
             f"nothing to differentiate: argument {argnums} has no leaf of floats; pass "
             f"floats there, or name another argument with argnums"
         )
+    own = None
+    if grad is not None:
+        own = _picking(grad, chosen, argnums, given)
+        values = own(*args)
+    given, primal, judged = _traced(f, given, own)
     variables, constants = given.variables(), given.constants()
-
-    def float_outputs(variables: list[Any], constants: list[Any]) -> list[Any]:
-        out = jax.tree.leaves(f(*given.joined(variables, constants)))
-        return [y for y in out if _is_type(y, jnp.inexact)]
-
-    primal = jax.make_jaxpr(float_outputs)(variables, constants)
     shapes: list[Any] = [v.aval for v in primal.jaxpr.outvars]
     if not shapes:
         raise ValueError("f returns no floats, so it has no gradient")
     weights = _cotangents(shapes, cotangents)
 
     def gradient(variables: list[Any], constants: list[Any]) -> Any:
-        _, pull = jax.vjp(lambda v: float_outputs(v, constants), variables)
+        _, pull = jax.vjp(lambda v: _float_outputs(f, given, v, constants), variables)
         return pull(
             [jnp.asarray(w, s.dtype) for w, s in zip(weights, shapes, strict=True)]
         )[0]
 
     traced = jax.jit(gradient).trace(variables, constants)
-    bound: Any = traced.jaxpr
-    judged: Any = bound
-    if grad is None:
+    if own is None:
+        judged = traced.jaxpr
         values = traced.lower().compile()(variables, constants)
-    else:
-        values, judged = _given_gradient(grad, args, chosen, argnums, given)
-        bound = bound if judged is None else judged
     return Program(
         primal=primal,
         gradient=judged,
-        bound=bound,
+        bound=traced.jaxpr if judged is None else judged,
         variables=[_constant(x) for x in variables],
         constants=[_constant(x) for x in constants],
         cotangents=weights,
         paths=[_path(path, len(chosen) > 1) for path in given.paths()],
         values=[np.asarray(x) for x in values],
+        scalars=given.scalars(),
     )
 
 
 class _Arguments(NamedTuple):
-    """The leaves of f's arguments: variables, constants, and what is no array."""
+    """The leaves of f's arguments, and which are variables.
+
+    Of the rest, those `travels` marks are arguments of what is traced, called constants
+    here; f gets all others as they are, as from `jax.grad(f)(*args)`.
+    """
 
     leaves: list[tuple[tuple[Any, ...], Any]]
-    tree: Any
+    trees: list[Any]
     varies: list[bool]
-    is_array: list[bool]
+    travels: list[bool]
+    eager: bool = False
 
     @classmethod
     def of(cls, args: tuple[Any, ...], chosen: list[int]) -> _Arguments:
-        leaves, tree = jax.tree_util.tree_flatten_with_path(args)
-        is_array = [_is_array(x) for _, x in leaves]
+        leaves, trees = [], []
+        for i, arg in enumerate(args):
+            try:
+                found, tree = jax.tree_util.tree_flatten_with_path(arg)
+            except Exception:  # a dict whose keys have no order, say: no pytree
+                if i in chosen:
+                    raise
+                found, tree = [((), arg)], jax.tree.structure(0)
+            at = jax.tree_util.SequenceKey(i)
+            leaves += [((at, *path), x) for path, x in found]
+            trees.append(tree)
         varies = [
-            a and path[0].idx in chosen and _is_type(x, jnp.floating)
-            for a, (path, x) in zip(is_array, leaves, strict=True)
+            path[0].idx in chosen and _is_number(x) and _is_type(x, jnp.floating)
+            for path, x in leaves
         ]
-        return cls(leaves, tree, varies, is_array)
+        travels = [
+            _is_array(x) and not v for (_, x), v in zip(leaves, varies, strict=True)
+        ]
+        return cls(leaves, trees, varies, travels)
+
+    def choices(self) -> list[_Arguments]:
+        """Return ways to hand over the constants, those that compile best first.
+
+        All arrays travel; or NumPy's do not, or none does, for an f that needs their
+        numbers. What f computes from these alone it gets as numbers too (`eager`).
+        """
+        arrays = [isinstance(x, jax.Array) for _, x in self.leaves]
+        some = [t and a for t, a in zip(self.travels, arrays, strict=True)]
+        none = [False] * len(self.leaves)
+        return [
+            self,
+            self._replace(travels=some, eager=True),
+            self._replace(travels=none, eager=True),
+        ]
 
     def paths(self) -> list[tuple[Any, ...]]:
         """Return the paths of the variables."""
@@ -112,37 +145,86 @@ class _Arguments(NamedTuple):
         return [x for (_, x), v in zip(self.leaves, self.varies, strict=True) if v]
 
     def constants(self) -> list[Any]:
-        return [
-            x
-            for (_, x), v, a in zip(
-                self.leaves, self.varies, self.is_array, strict=True
-            )
-            if a and not v
-        ]
+        return [x for (_, x), t in zip(self.leaves, self.travels, strict=True) if t]
 
-    def joined(self, variables: list[Any], constants: list[Any]) -> Any:
-        """Return arguments for f that hold these variables and constants."""
+    def scalars(self) -> tuple[float, ...]:
+        """Return the single floats that go in as they are."""
+        return tuple(
+            float(x)
+            for (_, x), v, t in zip(self.leaves, self.varies, self.travels, strict=True)
+            if not v and not t and _is_number(x) and not np.ndim(x)
+            and _is_type(x, jnp.floating)
+        )  # fmt: skip
+
+    def call(
+        self, function: Callable[..., Any], variables: list[Any], constants: list[Any]
+    ) -> Any:
+        """Call a function of the arguments with these variables and constants."""
         v, c = iter(variables), iter(constants)
-        flat = [
-            next(v) if varies else next(c) if array else x
-            for varies, array, (_, x) in zip(
-                self.varies, self.is_array, self.leaves, strict=True
+        flat = iter(
+            next(v) if varies else next(c) if travels else x
+            for varies, travels, (_, x) in zip(
+                self.varies, self.travels, self.leaves, strict=True
             )
+        )
+        args = [
+            jax.tree.unflatten(tree, [next(flat) for _ in range(tree.num_leaves)])
+            for tree in self.trees
         ]
-        return jax.tree.unflatten(self.tree, flat)
+        with jax.ensure_compile_time_eval() if self.eager else nullcontext():
+            return function(*args)
 
 
-def _given_gradient(
+def _float_outputs(
+    f: Callable[..., Any], given: _Arguments, variables: list[Any], constants: list[Any]
+) -> list[Any]:
+    """Return the float outputs of f, flat."""
+    out = jax.tree.leaves(given.call(f, variables, constants))
+    return [y for y in out if _is_type(y, jnp.inexact)]
+
+
+def _traced(
+    f: Callable[..., Any], given: _Arguments, own: Callable[..., Any] | None
+) -> tuple[_Arguments, Any, Any]:
+    """Return f and the caller's gradient as jaxprs, and how their arguments go in.
+
+    The gradient is None where there is none, or where it is no JAX program.
+    """
+    choices = given.choices()
+    attempts = [(choice, own) for choice in choices]
+    if own is not None:
+        attempts += [(choice, None) for choice in choices]
+    for choice, gradient in attempts:
+        inputs = choice.variables(), choice.constants()
+        try:
+            primal = jax.make_jaxpr(partial(_float_outputs, f, choice))(*inputs)
+            if gradient is None:
+                return choice, primal, None
+            judged = jax.make_jaxpr(partial(choice.call, gradient))(*inputs)
+            return choice, primal, judged
+        except Exception as error:  # whatever foreign code raises on a tracer
+            failed: Exception = error
+    # What jax.grad cannot differentiate either raises here what it raises there.
+    jax.vjp(lambda v: _float_outputs(f, choice, v, []), choice.variables())
+    raise ValueError(
+        "f decides in Python by numbers that depend on what is differentiated, so that "
+        "it is no single program: write jnp.where or jax.lax.cond in place of `if`, "
+        "jax.lax.while_loop in place of `while`, and jnp.where(x > 0, x, 0) in place "
+        "of x[x > 0]"
+    ) from failed
+
+
+def _picking(
     grad: Callable[..., Any],
-    args: tuple[Any, ...],
     chosen: list[int],
     argnums: int | Sequence[int],
     given: _Arguments,
-) -> tuple[list[Any], Any]:
-    """Return the numbers of the caller's gradient, and its jaxpr if there is one."""
+) -> Callable[..., list[Any]]:
+    """Return the caller's gradient as a function that returns a list, in our order."""
     wanted = [jax.tree_util.keystr(path) for path in given.paths()]
 
-    def pick(result: Any) -> list[Any]:
+    def picked(*args: Any) -> list[Any]:
+        result = grad(*args)
         results = [result] if isinstance(argnums, int) else list(result)
         found = {
             jax.tree_util.keystr((jax.tree_util.SequenceKey(i), *path)): x
@@ -163,19 +245,22 @@ def _given_gradient(
                 )
         return [found[path] for path in wanted]
 
-    values = pick(grad(*args))
-
-    def traced(variables: list[Any], constants: list[Any]) -> list[Any]:
-        return pick(grad(*given.joined(variables, constants)))
-
-    try:
-        return values, jax.make_jaxpr(traced)(given.variables(), given.constants())
-    except Exception:  # whatever foreign code raises on a tracer: it is no JAX program
-        return values, None
+    return picked
 
 
 def _is_array(x: Any) -> bool:
-    return isinstance(x, (jax.Array, np.ndarray, np.generic, bool, int, float))
+    """Return whether x is an array that JAX can take as an argument."""
+    if isinstance(x, jax.Array):
+        return True
+    return isinstance(x, np.ndarray) and (
+        x.dtype == np.bool_ or bool(jnp.issubdtype(x.dtype, np.number))
+    )
+
+
+def _is_number(x: Any) -> bool:
+    if isinstance(x, np.generic):
+        x = np.asarray(x)
+    return isinstance(x, float) or _is_array(x)
 
 
 def _is_type(x: Any, kind: Any) -> bool:

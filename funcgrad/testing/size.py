@@ -38,7 +38,7 @@ def count(program: Any) -> tuple[float, float]:
         elif eqn.primitive.name == "conv_general_dilated":
             kernel = eqn.invars[1].aval.shape
             out = eqn.params["dimension_numbers"].rhs_spec[0]
-            terms += made * math.prod(kernel) / kernel[out]
+            terms += made * math.prod(n for i, n in enumerate(kernel) if i != out)
     return scalars, terms
 
 

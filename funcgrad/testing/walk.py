@@ -30,6 +30,7 @@ from funcgrad.testing.arithmetic import (
     infinite,
     is_real,
     objects,
+    rows_of,
     truncate,
     union,
 )
@@ -104,13 +105,13 @@ class Walk:
         env: dict[Any, Any] = {}
 
         def read(atom: Any) -> Any:
-            literal = isinstance(atom, core.Literal)
-            value = atom.val if literal else env[atom]
+            is_literal = not _is_var(atom)
+            value = _literal(atom) if is_literal else env[atom]
             if not _is_float(value):
                 return value
             # What enters or is computed was lifted: a float here is a constant's.
             dtype = atom.aval.dtype
-            return self.numbers.constant(value, dtype, closed_over=not literal)
+            return self.numbers.constant(value, dtype, closed_over=not is_literal)
 
         env.update(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, inputs, strict=True))
@@ -209,6 +210,12 @@ class Walk:
 
 def _is_var(atom: Any) -> bool:
     return not isinstance(atom, core.Literal)
+
+
+def _literal(atom: Any) -> Any:
+    """Return what a literal holds, in its own type: JAX may keep more digits."""
+    dtype = atom.aval.dtype
+    return np.asarray(atom.val, dtype) if _is_float_type(dtype) else atom.val
 
 
 def _is_float(x: Any) -> bool:
@@ -480,7 +487,7 @@ def _dot_general(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
         b.reshape(math.prod(batch), inner, math.prod(columns)),
         _dtype(eqn),
     )
-    return out.reshape(*batch, *rows, *columns)
+    return out.reshape((*batch, *rows, *columns))
 
 
 def _windows(
@@ -499,6 +506,12 @@ def _windows(
         lax.pad(jnp.asarray(positions, jnp.int32), jnp.int32(-1), config)
     )
     reach = [(n - 1) * d + 1 for n, d in zip(size, window_dilation, strict=True)]
+    counts = [
+        max(0, (n - r) // s + 1)
+        for n, r, s in zip(padded.shape, reach, strides, strict=True)
+    ]
+    if 0 in counts:  # of which sliding_window_view knows nothing
+        return np.empty((*counts, math.prod(size)), np.int32)
     views = np.lib.stride_tricks.sliding_window_view(padded, reach)
     every = tuple(slice(None, None, s) for s in strides)
     inside = tuple(slice(None, None, d) for d in window_dilation)
@@ -542,6 +555,7 @@ def _conv(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     (x, w), numbering = inputs, p["dimension_numbers"]
     x, w = x.transpose(numbering.lhs_spec), w.transpose(numbering.rhs_spec)
     groups, batch_groups = p["feature_group_count"], p["batch_group_count"]
+    n_groups = max(groups, batch_groups)
     batch, channels, *_ = x.shape
     n_out, per_group, *kernel = w.shape
     ones = (1, 1)
@@ -555,18 +569,20 @@ def _conv(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     )
     out_space, taps = windows.shape[2:-1], windows.shape[-1]
     flat = np.append(x.ravel(), objects((1,), [flint().arb(0)]))
-    patches = flat[windows].reshape(batch, channels, -1, taps)
-    n_groups = max(groups, batch_groups)
+    places, features = math.prod(out_space), n_out // n_groups
+    patches = flat[windows].reshape(batch, channels, places, taps)
     if batch_groups > 1:
-        patches = patches.reshape(n_groups, -1, channels, *patches.shape[2:])
+        patches = patches.reshape(n_groups, batch // n_groups, channels, places, taps)
     else:
-        patches = patches.reshape(batch, n_groups, per_group, *patches.shape[2:])
+        patches = patches.reshape(batch, n_groups, per_group, places, taps)
         patches = patches.swapaxes(0, 1)
     # (group, batch, channel, place, tap) x (group, channel, tap, feature)
     rows = patches.shape[1]
-    a = patches.transpose(0, 1, 3, 2, 4).reshape(n_groups, -1, per_group * taps)
-    b = w.reshape(n_groups, n_out // n_groups, -1).swapaxes(1, 2)
-    out = numbers.contract(a, b, _dtype(eqn)).reshape(n_groups, rows, *out_space, -1)
+    inner = per_group * taps
+    a = patches.transpose(0, 1, 3, 2, 4).reshape(n_groups, rows * places, inner)
+    b = w.reshape(n_groups, features, inner).swapaxes(1, 2)
+    out = numbers.contract(a, b, _dtype(eqn))
+    out = out.reshape(n_groups, rows, *out_space, features)
     out = np.moveaxis(out, (1, -1), (0, 2)).reshape(rows, n_out, *out_space)
     return out.transpose(np.argsort(numbering.out_spec))
 
@@ -694,9 +710,11 @@ def _select_n(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     return numbers.select(which, cases)
 
 
-def _reduce_best(better: str) -> Callable[[Any, list[Any], Exact], Any]:
+def _reduce_best(better: str, worst: str) -> Callable[[Any, list[Any], Exact], Any]:
     def best_of_all(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
         rows = _reduced(inputs[0], eqn.params["axes"])
+        if rows.shape[-1] == 0:
+            return each(lambda x: flint().arb(worst), np.zeros(rows.shape[:-1]))
         out = np.asarray(rows[..., 0])
         for i in range(1, rows.shape[-1]):
             out = getattr(numbers, better)(out, np.asarray(rows[..., i]))
@@ -742,9 +760,10 @@ def _round(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     half, even = flint().arb(0.5), eqn.params["rounding_method"] == 1
 
     def nearest(x: Any) -> Any:
-        low = (x + half).floor() if x >= 0 else (x - half).ceil()
-        tied = abs(x - low) == half
-        return 2 * (low / 2).floor() if even and tied and x >= 0 else low
+        outward = (x + half).floor() if x >= 0 else (x - half).ceil()
+        if even and abs(x - outward) == half:
+            return 2 * truncate(outward / 2)
+        return outward
 
     return numbers.steps(nearest, inputs[0])
 
@@ -778,8 +797,8 @@ def _reordered(row: np.ndarray, order: Any) -> Any:
     out = np.take_along_axis(row, order.value, -1)
     if not is_real(row):
         return Doubtful(out, order.open)
-    rows, opens = out.reshape(-1, out.shape[-1]), order.open.reshape(-1, out.shape[-1])
-    for numbers, open_ in zip(rows, opens, strict=True):
+    rows = rows_of(out)
+    for numbers, open_ in zip(rows, rows_of(order.open), strict=True):
         edges = np.flatnonzero(np.diff(open_, prepend=False, append=False))
         for start, stop in edges.reshape(-1, 2):
             numbers[start:stop] = reduce(union, numbers[start:stop])
@@ -877,8 +896,8 @@ OTHERS: dict[str, Callable[[Any, list[Any], Exact], Any]] = {
     "ne": _compare("ne"),
     "optimization_barrier": lambda eqn, inputs, numbers: list(inputs),
     "polynomial": _polynomial,
-    "reduce_max": _reduce_best("maximum"),
-    "reduce_min": _reduce_best("minimum"),
+    "reduce_max": _reduce_best("maximum", "-inf"),
+    "reduce_min": _reduce_best("minimum", "inf"),
     "reduce_precision": _reduce_precision,
     "reduce_prod": _reduce_prod,
     "reduce_sum": _reduce_sum,

@@ -337,3 +337,22 @@ def test_a_program_that_has_too_few_digits_for_names_is_not_accused():
 
     assert check_gradients(f, x, grad=slope).ok
     assert not check_gradients(f, x, grad=lambda x: slope(x, 2 * 0.7 / 0.31)).ok
+
+
+def test_a_number_that_f_was_given_is_data():
+    """A product of it, wrong in its last bit, is a wrong rule; a constant is free."""
+    a = 0.7234567880630493  # a float32 whose digits fill it
+    folded = np.nextafter(np.float32(3 * a), np.float32(9))
+
+    @jax.custom_vjp
+    def thrice(x, factor):
+        return 3 * (factor * x)
+
+    def backward(factor, g):
+        return g * folded, None
+
+    thrice.defvjp(lambda x, factor: (thrice(x, factor), None), backward)
+    x = jnp.array([0.5, 2.0])
+    assert check_gradients(thrice, x, a).verdict == "rule"
+    assert check_gradients(thrice, x, np.float32(a)).verdict == "rule"
+    assert check_gradients(lambda x: thrice(x, a), x).verdict == "ok"

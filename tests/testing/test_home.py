@@ -1,14 +1,12 @@
-"""funcgrad proves its own losses, networks and steps of training, and in good time."""
-
-import time
+"""funcgrad proves its own losses, networks and steps of training."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 
 import funcgrad as fg
+from benchmarks import proof_times
 from funcgrad.testing import assert_gradients, check_gradients
 
 X = jax.random.normal(jax.random.key(1), (4, 3))
@@ -62,39 +60,16 @@ def test_the_loss_after_a_step_of_training(make):
     assert report.ok, str(report)
 
 
-def seconds(f, *args):
-    """Return the better of two times, since other people share this machine."""
-    times = []
-    for _ in range(2):
-        start = time.perf_counter()
-        assert_gradients(f, *args)
-        times.append(time.perf_counter() - start)
-    return min(times)
+@pytest.mark.parametrize("name", proof_times.CHECKS)
+def test_the_networks_whose_proofs_are_timed(name):
+    """How long they take, `python benchmarks/proof_times.py` says, and no test."""
+    check = proof_times.CHECKS[name]()
+    assert_gradients(*check)
 
 
-def test_a_network_of_337_parameters_on_100_rows_within_5_seconds(record_property):
-    model = fg.mlp([2, 16, 16, 1], activation=jax.nn.relu, **LINEAR)
-    params = model.init(jax.random.key(0))
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 337
-    x = jax.random.normal(jax.random.key(1), (100, 2))
-    batch = x, jnp.sign(x[:, :1])
-    taken = seconds(fg.objective(model, fg.hinge), params, batch)
-    record_property("seconds of the proof of 2-16-16-1 on 100 rows", taken)
-    assert taken < 5
-
-
-def test_a_row_of_an_image_network_within_15_seconds(record_property):
-    model = fg.mlp([784, 128, 10], **LINEAR)
-    params = model.init(jax.random.key(0))
-    x = jnp.asarray(np.random.RandomState(0).rand(1, 784), jnp.float32)
-    taken = seconds(fg.objective(model, fg.cross_entropy), params, (x, LABELS[:1]))
-    record_property("seconds of the proof of 784-128-10 on one row", taken)
-    assert taken < 15
-
-
-def test_the_seeds_network(record_property):
-    model = fg.mlp([3, 4, 4, 1])
-    params = model.init(jax.random.key(0))
-    taken = seconds(fg.objective(model, fg.squared_error), params, (X, SIGNS[:, None]))
-    record_property("seconds of the proof of 3-4-4-1 on 4 rows", taken)
-    assert taken < 3  # 0.15 s to 0.3 s on an idle machine, most of it JAX compiling
+def test_their_sizes():
+    sizes = [
+        sum(leaf.size for leaf in jax.tree.leaves(make().params))
+        for make in proof_times.CHECKS.values()
+    ]
+    assert sizes == [41, 337, 101_770]
