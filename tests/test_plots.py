@@ -14,6 +14,15 @@ def places(dots):
     return [tuple(place) for place in np.asarray(dots.get_offsets()).tolist()]
 
 
+def named_dots(axes):
+    """Return the points by what the legend calls them, in its own colours."""
+    legend = axes.get_legend()
+    names = [text.get_text() for text in legend.get_texts()]
+    colours = [handle.get_facecolor().tolist() for handle in legend.legend_handles]
+    assert colours == [dot.get_facecolor().tolist() for dot in axes.collections]
+    return dict(zip(names, axes.collections, strict=True))
+
+
 def axes_of(figure):
     (axes,) = figure.axes
     return axes
@@ -47,7 +56,7 @@ def test_the_plane_has_at_each_place_the_colour_of_the_class_chosen_there(bounda
         return tuple(shown[row, int((x - left) / (right - left) * columns)])
 
     corners = {(0.0, 0.0): 0, (2.0, 0.0): 2, (0.0, 20.0): 1, (2.0, 20.0): 1}
-    dots = {dot.get_label(): dot for dot in axes_of(boundary).collections}
+    dots = named_dots(axes_of(boundary))
     colours = [
         tuple(dots[label].get_facecolor()[0][:3])
         for label in ("red", "green", "blue, held out")
@@ -63,24 +72,19 @@ def test_the_plane_has_at_each_place_the_colour_of_the_class_chosen_there(bounda
 
 def test_points_lie_at_their_places_and_diamonds_are_held_out(boundary):
     axes = axes_of(boundary)
-    found = {dot.get_label(): places(dot) for dot in axes.collections}
-    assert found == {
+    dots = named_dots(axes)
+    assert {name: places(dot) for name, dot in dots.items()} == {
         "red": [(0, 0)],
         "green": [(0, 20)],
         "green, held out": [(2, 20)],
         "blue, held out": [(2, 0)],
     }
-    for dot in axes.collections:
+    for name, dot in dots.items():
         corners = len(dot.get_paths()[0].vertices)
         is_diamond = corners == 5  # four corners and back; a circle has many more
-        assert is_diamond == dot.get_label().endswith("held out"), corners
-    green, held_out = (
-        next(dot for dot in axes.collections if dot.get_label() == label)
-        for label in ("green", "green, held out")
-    )
+        assert is_diamond == name.endswith("held out"), corners
+    green, held_out = dots["green"], dots["green, held out"]
     assert green.get_facecolor().tolist() == held_out.get_facecolor().tolist()
-    legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert legend == list(found)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("across", "up")
     assert axes.get_title() == "title"
     assert (axes.get_xlim(), axes.get_ylim()) == ((-0.16, 2.16), (-1.6, 21.6))
@@ -93,7 +97,7 @@ def test_without_held_out_rows_there_are_no_diamonds():
             names=["a", "b"], classes=CLASSES, title="",
         )
     )  # fmt: skip
-    assert [dot.get_label() for dot in axes.collections] == ["red", "blue"]
+    assert list(named_dots(axes)) == ["red", "blue"]
 
 
 def test_a_row_of_the_matrix_is_a_true_class_and_a_column_a_predicted_one():
