@@ -100,9 +100,9 @@ def test_what_was_compiled_serves_no_other_settings_of_jax():
     assert seen == [None, None, "highest"]
     with jax.debug_nans(True):
         run()
-    assert len(seen) == 3
+    assert len(seen) == 4
     run()
-    assert len(seen) == 3
+    assert len(seen) == 4
 
 
 def test_the_programs_have_the_precision_that_was_asked_for(monkeypatch):
