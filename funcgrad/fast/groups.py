@@ -57,7 +57,8 @@ def map_members(
     leaves = jax.tree.leaves((own, shared))
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return jax.vmap(f, (0, None))(own, shared)
-    if jax.config.jax_disable_jit:
+    config: Any = jax.config  # whose flags no type checker knows
+    if config.jax_disable_jit:
         return jax.device_get(jax.vmap(f, (0, None))(own, shared))
 
     own = jax.device_get(own)  # where cutting members out takes next to no time
