@@ -19,7 +19,6 @@ from jax.typing import ArrayLike
 
 from funcgrad.arguments import (
     at_least,
-    check_function,
     check_key,
     hashable,
     whole_number,
@@ -27,7 +26,7 @@ from funcgrad.arguments import (
 from funcgrad.batches import as_arrays, batch_rows, batch_shapes, count
 from funcgrad.data_checks import check_data
 from funcgrad.fast.groups import Work, map_members
-from funcgrad.fitting import print_members
+from funcgrad.fitting import print_members, who_prints
 from funcgrad.model import Objective, Params
 from funcgrad.training import State, check_steps, init_state, make_step, run_steps
 
@@ -274,12 +273,7 @@ def _run_members(
     progress: Callable[[int, int], None] | bool | None,
 ) -> Sweep:
     """Check what was given, and train all members."""
-    if progress is True:
-        progress = print_members
-    elif progress is False:
-        progress = None
-    elif progress is not None:
-        check_function("progress", progress, "funcgrad.fitting.print_members")
+    progress = who_prints(progress, print_members, "funcgrad.fitting.print_members")
     check_key("key", key)
     hyper = as_arrays("hyperparams", dict(hyperparams))
     data = as_arrays("data", data)

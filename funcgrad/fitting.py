@@ -97,6 +97,20 @@ def print_members(done: int, members: int) -> None:
     _print_line(f"{done:,}/{members:,} members", is_last=done == members)
 
 
+def who_prints(
+    progress: Any, printer: Callable[..., None], name: str
+) -> Callable[..., None] | None:
+    """Return the function that `progress` means: True is `printer`, False is none.
+
+    `name` is what a user calls the printer.
+    """
+    if isinstance(progress, bool):
+        return printer if progress else None
+    if progress is not None:
+        check_function("progress", progress, name)
+    return progress
+
+
 def _print_line(text: str, *, is_last: bool) -> None:
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}" + "\n" * is_last)
@@ -129,12 +143,7 @@ def fit(
     `params` may also be a `State`, to go on where a run ended; with the same `key` the
     batches go on too. What was passed in stays as it was.
     """
-    if progress is True:
-        progress = print_progress
-    elif progress is False:
-        progress = None
-    elif progress is not None:
-        check_function("progress", progress, "funcgrad.print_progress")
+    progress = who_prints(progress, print_progress, "funcgrad.print_progress")
     state = params if isinstance(params, State) else init_state(params, optimizer)
     steps = check_steps(steps, state.step)
     data = as_arrays("data", data)
