@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from funcgrad.arguments import check_function, check_key, whole_number
+from funcgrad.fast.kept import kept
 from funcgrad.fast.product import product
 from funcgrad.model import Model
 
@@ -44,7 +45,7 @@ def layer(params: Layer, x: jax.Array, activation: Activation = jnp.tanh) -> jax
 
     `x` has shape (..., in), the result (..., out).
     """
-    return activation(product(x, params.w) + params.b)
+    return activation(kept(product(x, params.w) + params.b))
 
 
 def mlp(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Literal
 
+from funcgrad.fast.product import multiply_then_sum
 from funcgrad.jaxprs import scan_counts
 
 # Of these, the output has the shape of the operands, entry by entry.
@@ -118,6 +119,8 @@ def _apply(equation: Any, given: list[_Value], members: int) -> list[_Value]:
         )
     if name == "reshape" and params["dimensions"] is None and len(arrays) == 1:
         return bind(*arrays, new_sizes=(*params["new_sizes"], members))
+    if name == "product":
+        return [_Value(multiply_then_sum(*(_spread(v, members) for v in given)), True)]
     if name == "transpose":
         last = len(params["permutation"])
         return bind(*arrays, permutation=(*params["permutation"], last))

@@ -35,6 +35,8 @@ def count(program: Any) -> tuple[float, float]:
             (summed, _), _ = eqn.params["dimension_numbers"]
             shape = eqn.invars[0].aval.shape
             terms += made * math.prod(shape[i] for i in summed)
+        elif eqn.primitive.name == "product":
+            terms += made * eqn.invars[0].aval.shape[1]
         elif eqn.primitive.name == "conv_general_dilated":
             kernel = eqn.invars[1].aval.shape
             out = eqn.params["dimension_numbers"].rhs_spec[0]

@@ -490,6 +490,12 @@ def _dot_general(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     return out.reshape((*batch, *rows, *columns))
 
 
+def _product(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
+    """Return a @ b, the small product of funcgrad's nets."""
+    a, b = (x if is_real(x) else numbers.lift(x) for x in inputs)
+    return numbers.contract(a[None], b[None], _dtype(eqn))[0]
+
+
 def _windows(
     positions: np.ndarray,
     size: Sequence[int],
@@ -896,6 +902,7 @@ OTHERS: dict[str, Callable[[Any, list[Any], Exact], Any]] = {
     "ne": _compare("ne"),
     "optimization_barrier": lambda eqn, inputs, numbers: list(inputs),
     "polynomial": _polynomial,
+    "product": _product,
     "reduce_max": _reduce_best("maximum", "-inf"),
     "reduce_min": _reduce_best("minimum", "inf"),
     "reduce_precision": _reduce_precision,
