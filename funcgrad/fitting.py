@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,12 +23,12 @@ from funcgrad.batches import (
     as_arrays,
     batch_rows,
     batch_shapes,
-    count_rows,
     shuffle,
     take,
 )
 from funcgrad.data_checks import check_data
 from funcgrad.fast import loop
+from funcgrad.fast.options import compiler_options
 from funcgrad.model import Objective, Params
 from funcgrad.training import State, check_steps, init_state, make_step
 
@@ -150,21 +150,19 @@ def fit(
     rows = batch_rows(data, batch_size, key)
     objective, optimizer = hashable(objective), _hashable(optimizer)
     check_data(objective, state.params, data, batch_shapes(data, rows))
-    order = None
-    if batch_size is not None:
-        shuffled = shuffle(data, batch_size, key)
-        order = shuffled.order(state.step // shuffled.per_epoch)
     first_step = int(state.step)
 
-    def run(start: tuple[State, Any], n: int) -> tuple[tuple[State, Any], np.ndarray]:
-        end, losses = _run_chunk(objective, optimizer, start, data, key, n)
+    run_chunk = _compiled(_platform(state))
+
+    def run(start: State, n: int) -> tuple[State, np.ndarray]:
+        end, losses = run_chunk(objective, optimizer, batch_size, start, data, key, n)
         return end, np.asarray(losses)[:n]
 
     def fit_so_far() -> Fit:
         loss = np.concatenate(losses) if losses else np.zeros(0)
-        return Fit(now[0], History(first_step + np.arange(len(loss)), loss))
+        return Fit(now, History(first_step + np.arange(len(loss)), loss))
 
-    now = previous = (state, order)
+    now = previous = state
     n, previous_n, done, stop = 1, 0, 0, None
     losses: list[np.ndarray] = []
     run(now, 0)  # compiles, so that the clock sees steps alone
@@ -187,7 +185,7 @@ def fit(
                 f"the loss became {chunk_losses[stop]} at step "
                 f"{first_step + done + stop}: lower the learning rate, or look for "
                 f"missing and infinite values in the data; the last good state, after "
-                f"{int(now[0].step)} updates, is error.fit.state",
+                f"{int(now.step)} updates, is error.fit.state",
                 fit_so_far(),
             )
         losses.append(chunk_losses)
@@ -196,21 +194,32 @@ def fit(
         if progress is not None:
             speed = clock.steps_per_second
             left = (steps - done) / speed
-            progress(
-                Progress(done, steps, float(chunk_losses[-1]), now[0], speed, left)
-            )
+            progress(Progress(done, steps, float(chunk_losses[-1]), now, speed, left))
     return fit_so_far()
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@lru_cache
+def _compiled(platform: str) -> Callable[..., Any]:
+    """Return `_run_chunk` as it is compiled for this platform."""
+    options = compiler_options(platform, is_group=False)
+    return jax.jit(_run_chunk, static_argnums=(0, 1, 2), compiler_options=options)
+
+
+def _platform(tree: Any) -> str:
+    """Return the platform of the devices that an array of the tree lies on."""
+    devices = {d for leaf in jax.tree.leaves(tree) for d in leaf.devices()}
+    return next(iter(devices)).platform
+
+
 def _run_chunk(
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    start: tuple[State, Any],
+    batch_size: int | None,
+    state: State,
     data: Any,
     key: jax.Array | None,
     n: jax.Array,
-) -> tuple[tuple[State, Any], jax.Array]:
+) -> tuple[State, jax.Array]:
     """Do `n` <= LONGEST_CHUNK steps; `n` is traced, so one executable serves all.
 
     The losses fill the first `n` entries of a buffer of LONGEST_CHUNK, in the widest
@@ -218,15 +227,12 @@ def _run_chunk(
     """
     step = jax.jit(make_step(objective, optimizer))  # traced once, wherever it is used
     losses = jnp.zeros(LONGEST_CHUNK, jnp.result_type(float))
-    state, order = start
-    rows = count_rows(data) if order is None else order.shape[1]
-    unroll = loop.steps_a_turn(state.params, rows)
+    unroll = loop.steps_a_turn(state.params, batch_rows(data, batch_size, key))
+    first, end = state.step, state.step + n
 
     def steps_until(
-        end: jax.Array, state: State, losses: jax.Array, batch_of: Any
+        last: jax.Array, carry: tuple[State, jax.Array], batch_of: Any
     ) -> tuple[State, jax.Array]:
-        first = start[0].step
-
         def one(
             i: jax.Array, carry: tuple[State, jax.Array]
         ) -> tuple[State, jax.Array]:
@@ -234,35 +240,23 @@ def _run_chunk(
             state, loss = step(state, batch_of(i))
             return state, losses.at[i - first].set(loss.astype(losses.dtype))
 
-        return loop.repeat(one, state.step, end, (state, losses), unroll)
+        return loop.repeat(one, carry[0].step, last, carry, unroll)
 
-    end = state.step + n
-    if order is None:
-        state, losses = steps_until(end, state, losses, lambda i: data)
-        return (state, None), losses
+    if batch_size is None:
+        return steps_until(end, (state, losses), lambda i: data)
 
-    per_epoch, batch_size = order.shape
     shuffled = shuffle(data, batch_size, key)
+    per_epoch = shuffled.per_epoch
 
-    def epoch(
-        carry: tuple[State, jax.Array, jax.Array],
-    ) -> tuple[State, jax.Array, jax.Array]:
-        state, losses, order = carry
-        this_epoch = state.step // per_epoch
-        is_new = state.step % per_epoch == 0
-        order = lax.cond(is_new, lambda: shuffled.order(this_epoch), lambda: order)
+    def epoch(carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+        this_epoch = carry[0].step // per_epoch
+        order = shuffled.order(this_epoch)
         # Counted from the epoch's first step, since the next one's may be no int32.
         begin = this_epoch * per_epoch
         last = begin + jnp.minimum(end - begin, per_epoch)
-        state, losses = steps_until(
-            last, state, losses, lambda i: take(data, order[i % per_epoch])
-        )
-        return state, losses, order
+        return steps_until(last, carry, lambda i: take(data, order[i - begin]))
 
-    state, losses, order = lax.while_loop(
-        lambda carry: carry[0].step < end, epoch, (state, losses, order)
-    )
-    return (state, order), losses
+    return lax.while_loop(lambda carry: carry[0].step < end, epoch, (state, losses))
 
 
 def _hashable(

@@ -132,16 +132,25 @@ def _compile(
         for leaf in leaves
     ]
     groups_a_call, size = leaves[0].shape[:2]
-    in_lanes = device.platform == "cpu" and size >= FEWEST_LANES
+    if device.platform == "cpu" and size >= FEWEST_LANES:
+        group = _in_lanes
+    else:
+        group = _alone if size == 1 else _side_by_side
 
     def groups(own: Any, shared: Any) -> Any:
-        group = _in_lanes if in_lanes else _side_by_side
         result = lax.map(lambda mine: group(f, mine, shared, size), own)
         merged = size * groups_a_call  # as -1 says nothing where there are no steps
         return jax.tree.map(lambda x: x.reshape(merged, *x.shape[2:]), result)
 
-    jitted = jax.jit(groups, compiler_options=compiler_options(device.platform))
+    options = compiler_options(device.platform, is_group=True)
+    jitted = jax.jit(groups, compiler_options=options)
     return jitted.lower(*jax.tree.unflatten(tree, placed)).compile()
+
+
+def _alone(f: Any, own: Any, shared: Any, size: int) -> Any:
+    """Call `f` as it is, whose products take the form of a single net's."""
+    mine = jax.tree.map(lambda leaf: leaf[0], own)
+    return jax.tree.map(lambda leaf: leaf[None], f(mine, shared))
 
 
 def _side_by_side(f: Any, own: Any, shared: Any, size: int) -> Any:

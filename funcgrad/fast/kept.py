@@ -8,6 +8,8 @@ from jax import lax
 
 # On fewer rows there is next to nothing to compute again, and keeping it costs more.
 _FEWEST_ROWS = 4
+# Before that version it gains nothing.
+_GAINS = jax.__version_info__ >= (0, 11)
 
 
 def kept(z: jax.Array) -> jax.Array:
@@ -18,7 +20,8 @@ def kept(z: jax.Array) -> jax.Array:
     that the gradient goes through on its way back, and the tangent on its way forward,
     makes it an array of its own. Other platforms fuse better without.
     """
-    return _kept(z) if math.prod(z.shape[:-1]) >= _FEWEST_ROWS else z
+    has_rows = math.prod(z.shape[:-1]) >= _FEWEST_ROWS
+    return _kept(z) if has_rows and _GAINS else z
 
 
 @jax.custom_jvp

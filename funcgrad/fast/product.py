@@ -27,6 +27,8 @@ _MULTIPLY_ADDS_OF_A_LOOP, _MULTIPLY_ADDS_OF_A_LIBRARY = 1025, 4096
 _FEW_ROWS, _FEW_TERMS = 3, 32
 # Numbers in a vector register, of 32 bits and 512 bits.
 _LANES = 16
+# Before that version, a loop within a loop is not compiled into one kernel with it.
+_HAS_LOOPS = jax.__version_info__ >= (0, 11)
 
 
 def product(x: jax.Array, w: jax.Array) -> jax.Array:
@@ -65,6 +67,7 @@ ad.defbilinear(
 def _on_a_cpu(a: jax.Array, b: jax.Array, in_loops: bool) -> jax.Array:
     (rows, inner), columns = a.shape, b.shape[1]
     has_few = rows <= _FEW_ROWS and inner <= _FEW_TERMS
+    in_loops = in_loops and _HAS_LOOPS
     pays_early = in_loops and not has_few
     most = _MULTIPLY_ADDS_OF_A_LOOP if pays_early else _MULTIPLY_ADDS_OF_A_LIBRARY
     if rows * inner * columns < most:
