@@ -100,7 +100,7 @@ def limits_cases(quick: bool, programs: Programs) -> Iterator[Case]:
         ):
             arguments = {
                 "program": programs["limits"].path, "what": kind,
-                "count": count // 10_000 if quick else count, "threads": threads,
+                "count": count // 100 if quick else count, "threads": threads,
             }  # fmt: skip
             found[name] = Contender("limit_c", arguments, "limit", work={kind: 1})
     yield Case("limits", "this machine", "operation", found)
