@@ -68,7 +68,7 @@ def picture_of_steps(rows: Iterable[Row]) -> "Figure":
     """Return a figure of a step's time against its size: funcgrad, C and PyTorch."""
     from matplotlib.figure import Figure
 
-    nets = [row for row in rows if row.net and row.multiply_adds and row.times]
+    nets = [row for row in rows if row.net and row.contender in STEPS and row.times]
     nets = sorted(nets, key=lambda row: row.multiply_adds or 0)
     times = {name: times_of(nets, name) for name in STEPS}
     ratios = {

@@ -92,7 +92,8 @@ def net(name, size, **seconds):
     contenders = {names[who]: Contender("f", {}, work=work) for who in seconds}
     contenders["Equinox"] = Contender("f", {}, work=work)
     turns = {names[who]: ran(time) for who, time in seconds.items()}
-    turns["Equinox"] = ran(1.0)
+    contenders["peak"] = Contender("p", {}, "limit", work={"multiply-add": 1})
+    turns |= {"Equinox": ran(1.0), "peak": ran(1.0)}
     return rows_of(Case("seed", "case", "step", contenders, net=name), turns)
 
 
