@@ -1,8 +1,10 @@
 """Run the benchmarks and write the table: `python -m benchmarks [--quick] [ITEM ...]`.
 
 Contenders of a case take turns, round by round, each in its own process; the table has
-medians over the rounds, and the ratio to the contender named first. Times of a machine
-that does other things at once are too long, for all of them alike.
+medians over the rounds, the ratio to the contender named first, that to the fastest C,
+and the share of the limit: the least time that the machine, which is measured first,
+could do the counted work in, over the median. Times of a machine that does other things
+at once are too long, for all of them alike.
 """
 
 import argparse
@@ -10,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from benchmarks import cases, contenders, pictures, results, workers
+from benchmarks import cases, contenders, pictures, programs, results, workers
 
 
 def interpreters(given: list[str]) -> dict[str, str]:
@@ -49,22 +51,24 @@ def main() -> None:
     rounds = given.rounds or (1 if given.quick else 7)
     rows: list[results.Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        programs = cases.build_c(Path(folder))
-        if not programs:
-            print("absent: a C compiler, and so the limit")
-        for case in cases.cases_of(items, given.quick, programs):
+        built = programs.build(Path(folder), given.quick)
+        if not built:
+            print("absent: a C compiler, and so C and most limits")
+        print(results.terminal_line(results.HEADER))
+        for case in cases.cases_of(items, given.quick, built):
             turns = workers.measure(case, case.rounds or rounds, peers)
-            measured = results.rows_of(case, turns)
+            measured = results.rows_of(case, turns, results.seconds_of(rows))
             for row in measured:
-                print(results.terminal_line(row), flush=True)
+                print(results.terminal_line(results.cells(row)), flush=True)
             rows += measured
     run = results.this_run(rows, rounds, given.quick)
     results.write(given.out, run, rows)
     written = ["results.json", "results.csv", "results.md"]
     if contenders.is_installed("matplotlib"):
-        figure = pictures.picture(rows, results.title(run))
-        figure.savefig(given.out / "results.png", dpi=110)
-        written.append("results.png")
+        title = results.title(run)
+        pictures.picture(rows, title).savefig(given.out / "results.png", dpi=110)
+        pictures.picture_of_steps(rows).savefig(given.out / "steps.png", dpi=110)
+        written += ["results.png", "steps.png"]
     else:
         print(f"no picture: {contenders.needs('matplotlib', extra='bench')}")
     print(f"\n{results.title(run)}\nwritten in {given.out}: {', '.join(written)}")

@@ -1,23 +1,13 @@
 """What is measured: the items, their cases, and the contenders of each case."""
 
-import itertools
 import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from benchmarks.contenders import SEED_SIZES, WIDE
+from benchmarks.contenders import PROBLEMS, SEED_SIZES, WIDE
+from benchmarks.programs import Program
+from benchmarks.roofline import Work, share, work_of
 
-C_SOURCE = Path(__file__).parent / "seed_net.c"
-# All are the program a C compiler makes of the same source; the fastest is the limit.
-# Unrolling whole small loops too early is what costs -O3 its lead here.
-C_FLAGS = {
-    "C": ["-O3"],
-    "C, -O2": ["-O2"],
-    "C, loops kept": ["-O3", "-fdisable-tree-cunrolli"],
-}
 # Libraries that may live under another interpreter.
 PEERS = ("torch", "micrograd", "sklearn", "equinox", "nnx")
 
@@ -27,10 +17,11 @@ class Contender(NamedTuple):
 
     function: str
     arguments: dict[str, Any]
-    kind: str = "other"  # "funcgrad", "other", or "limit": what the machine can do
+    kind: str = "other"  # "funcgrad", "C", "other", or "limit": what the machine can do
     peer: str = ""  # one of PEERS
-    multiply_adds: float | None = None  # of a unit
+    work: Work | None = None  # of a unit
     steps: int | None = None  # of a run, where they are what grows
+    flags: str = ""  # of the C compiler
 
 
 class Case(NamedTuple):
@@ -38,25 +29,15 @@ class Case(NamedTuple):
 
     item: str
     name: str
-    unit: str
+    unit: str  # of a limit, its work says it
     contenders: dict[str, Contender]
     together: bool = True  # they take turns; or else one ends before the next begins
     rounds: int | None = None  # None: as many as are asked for
+    rows: int | None = None  # of a unit, where rows per second are what is asked for
+    net: str = ""  # what the picture of the steps calls it; "" if it is not there
 
 
-def build_c(folder: Path) -> dict[str, str]:
-    """Return the programs that could be built, by name."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    programs = {}
-    for number, (name, flags) in enumerate(C_FLAGS.items()):
-        program = folder / f"seed_net_{number}"
-        command = [
-            str(compiler), *flags, "-march=native", "-ffast-math", "-pthread",
-            str(C_SOURCE), "-o", str(program), "-lm",
-        ]  # fmt: skip
-        if compiler and subprocess.run(command, capture_output=True).returncode == 0:
-            programs[name] = str(program)
-    return programs
+Programs = Mapping[str, Program]
 
 
 def cores() -> int:
@@ -64,16 +45,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def row_multiply_adds(sizes: Iterable[int]) -> int:
-    """Count those of a step, for one row of the batch.
-
-    There are the ways forward, back to the weights and, but for the first layer, back
-    to the inputs.
-    """
-    pairs = list(itertools.pairwise(sizes))
-    return 3 * sum(a * b for a, b in pairs) - pairs[0][0] * pairs[0][1]
 
 
 def ours(function: str, **arguments: Any) -> Contender:
@@ -84,56 +55,134 @@ def other(function: str, *, peer: str = "", **arguments: Any) -> Contender:
     return Contender(function, arguments, peer=peer)
 
 
-def limit(function: str, *, peer: str = "", size: int) -> Contender:
-    """Return a product of matrices; an operation on floats is half a multiply-add."""
-    return Contender(function, {"size": size}, "limit", peer, multiply_adds=0.5)
+def best_c(
+    programs: Programs, function: str, problem: str, **arguments: Any
+) -> Contender | None:
+    """Return the fastest program for a problem, or None if there is none."""
+    if problem not in programs:
+        return None
+    path, flags = programs[problem]
+    arguments = {"program": path, "problem": problem, **arguments}
+    return Contender(function, arguments, "C", flags=flags)
 
 
-def seed_cases(quick: bool, programs: dict[str, str]) -> Iterator[Case]:
+def doing(
+    work: Work, contenders: Mapping[str, Contender | None]
+) -> dict[str, Contender]:
+    """Return the contenders that there are, each with this work."""
+    return {name: c._replace(work=work) for name, c in contenders.items() if c}
+
+
+def work_of_problem(problem: str) -> Work:
+    sizes, rows, loss, optimizer, _, batch = PROBLEMS[problem]
+    return work_of(sizes, batch or rows, tanh=loss != "hinge", adam=optimizer == "adam")
+
+
+def peak(function: str, *, peer: str = "", size: int) -> Contender:
+    return Contender(function, {"size": size}, "limit", peer, {"multiply-add": 1})
+
+
+def limits_cases(quick: bool, programs: Programs) -> Iterator[Case]:
+    """Yield what the machine can do; its best times make the limits of all cases."""
+    every = f"{cores()} cores"
+    found = {"matmul, JAX": peak("peak_jax", size=256 if quick else 2048)}
+    if "limits" in programs:
+        # So many take a tenth of a second or more.
+        for name, kind, count, threads in (
+            ("multiply-adds, one core", "multiply-add", 20_000_000_000, 1),
+            (f"multiply-adds, {every}", "multiply-add", 20_000_000_000, cores()),
+            (f"tanh, {every}", "tanh", 1_000_000_000, cores()),
+            (f"8 MB read and written, {every}", "byte", 20_000_000_000, cores()),
+            (f"256 MB, {every}", "byte-of-memory", 20_000_000_000, cores()),
+            ("an addition after another", "dependent-addition", 200_000_000, 1),
+            ("a tanh after another", "dependent-tanh", 20_000_000, 1),
+            ("a root, a division after another", "dependent-root", 20_000_000, 1),
+        ):
+            arguments = {
+                "program": programs["limits"].path, "what": kind,
+                "count": count // 100 if quick else count, "threads": threads,
+            }  # fmt: skip
+            found[name] = Contender("limit_c", arguments, "limit", work={kind: 1})
+    # However few rounds are asked for, a limit is the best of several.
+    rounds = None if quick else 9
+    yield Case("limits", "this machine", "operation", found, rounds=rounds)
+
+
+def seed_cases(quick: bool, programs: Programs) -> Iterator[Case]:
     few = 20 if quick else 1000
     many = 1000 if quick else 1_000_000
-    yield Case("seed", "[3, 4, 4, 1], 4 rows", "step", {
-        "funcgrad train": ours("seed_train", steps=many),
-        "funcgrad fit": ours("seed_fit", steps=many),
-        **{
-            name: other("seed_c", binary=program, steps=many)
-            for name, program in programs.items()
-        },
-        "jitted step, dispatched": other("seed_dispatched", steps=few),
-        "Equinox": other("seed_equinox", peer="equinox", steps=few),
-        "Flax NNX": other("seed_nnx", peer="nnx", steps=few),
-        "PyTorch eager": other("seed_torch", peer="torch", steps=few),
-        "PyTorch compiled": other(
-            "seed_torch", peer="torch", steps=few, compiled=True
-        ),
+    name, net = "[3, 4, 4, 1], 4 rows", "3-4-4-1, 4 rows"
+    case = steps_case("seed", name, "seed", many, few, programs, net)
+    slow: dict[str, Any] = {"problem": "seed", "steps": few}
+    more = doing(work_of_problem("seed"), {
+        "jitted step, dispatched": other("step_dispatched", **slow),
+        "Flax NNX": other("step_nnx", peer="nnx", **slow),
+        "PyTorch compiled": other("step_torch", peer="torch", compiled=True, **slow),
         "micrograd": other(
             "seed_micrograd", peer="micrograd", steps=max(few // 10, 2)
         ),
     })  # fmt: skip
+    yield case._replace(contenders={**case.contenders, **more})
+    yield steps_case("seed", f"{name}, Adam", "seed, Adam", many, few, programs)
 
 
-def many_cases(quick: bool, programs: dict[str, str]) -> Iterator[Case]:
-    threads_of = {"one core": 1, f"{cores()} cores": cores()}
+def steps_case(
+    item: str, name: str, problem: str, many: int, few: int, programs: Programs,
+    net: str = "",
+) -> Case:  # fmt: skip
+    """Return the case of a step of a problem, of which slow contenders do `few`."""
+    full: dict[str, Any] = {"problem": problem, "steps": many}
+    slow = {**full, "steps": few}
+    return Case(item, name, "step", doing(work_of_problem(problem), {
+        "funcgrad train": ours("step_train", **full),
+        "funcgrad fit": ours("step_fit", **full),
+        "best C": best_c(programs, "step_c", **full),
+        "Equinox": other("step_equinox", peer="equinox", **slow),
+        "PyTorch eager": other("step_torch", peer="torch", **slow),
+    }), net=net)  # fmt: skip
+
+
+def small_cases(quick: bool, programs: Programs) -> Iterator[Case]:
+    """Yield nets a little larger than the seed's, and one that draws its batches."""
+    few = 20 if quick else 1000
+    yield steps_case(
+        "small", "[2, 16, 16, 1], 100 rows", "moons", 50 if quick else 30_000, few,
+        programs, "2-16-16-1, 100 rows",
+    )  # fmt: skip
+    yield steps_case(
+        "small", "[16, 64, 64, 1], 32 rows", "small", 50 if quick else 20_000, few,
+        programs, "16-64-64-1, 32 rows",
+    )  # fmt: skip
+    steps = 50 if quick else 100_000
+    work = work_of_problem("moons, batches")
+    yield Case("small", "[2, 16, 16, 1], 32 of 10,000 rows", "step", doing(work, {
+        "funcgrad train": ours("step_train", problem="moons, batches", steps=steps),
+        "funcgrad fit": ours("step_fit", problem="moons, batches", steps=steps),
+        "train, always the same 32": ours(
+            "step_train", problem="moons, a batch", steps=steps
+        ),
+    }))  # fmt: skip
+
+
+def many_cases(quick: bool, programs: Programs) -> Iterator[Case]:
     for members in (64,) if quick else (64, 1024, 8192):
         steps = 20 if quick else 2**22 // members
         full: dict[str, Any] = {"members": members, "steps": steps}
         small = {**full, "steps": max(steps // 20, 2)}
-        yield Case("many", f"{members} nets", "net-step", {
+        work = share(work_of(SEED_SIZES, 4, nets=members), members)
+        yield Case("many", f"{members} nets", "net-step", doing(work, {
             "funcgrad train_many": ours("many_train_many", **full),
-            **{
-                f"{name}, {label}": other(
-                    "many_c", binary=program, threads=threads, **full
-                )
-                for name, program in programs.items()
-                for label, threads in threads_of.items()
-            },
+            "best C, one core": best_c(programs, "many_c", "seed", threads=1, **full),
+            f"best C, {cores()} cores": best_c(
+                programs, "many_c", "seed", threads=cores(), **full
+            ),
             "vmap of the plain form": other("many_vmap_plain", **small),
             "PyTorch bmm": other("many_torch_bmm", peer="torch", **small),
             "torch.func": other("many_torch_func", peer="torch", **small),
-        })  # fmt: skip
+        }))  # fmt: skip
 
 
-def moons_cases(quick: bool, programs: dict[str, str]) -> Iterator[Case]:
+def moons_cases(quick: bool, programs: Programs) -> Iterator[Case]:
     steps = 5 if quick else 100
     yield Case("moons", f"{steps} steps, a process", "run", {
         "funcgrad, a script": ours("moons_script", steps=steps),
@@ -146,34 +195,33 @@ def moons_cases(quick: bool, programs: dict[str, str]) -> Iterator[Case]:
     })  # fmt: skip
 
 
-def wide_cases(quick: bool, programs: dict[str, str]) -> Iterator[Case]:
+def wide_cases(quick: bool, programs: Programs) -> Iterator[Case]:
     rows = 256 if quick else 12_800
     size = 256 if quick else 2048
     for batch in (128,) if quick else (32, 128, 512):
-        given = {"rows": rows, "batch": batch}
-        nets = {
+        given: dict[str, Any] = {"rows": rows, "batch": batch}
+        nets = doing(work_of(WIDE, batch, tanh=False, adam=True), {
             "funcgrad train": ours("wide_train", **given),
             "funcgrad fit": ours("wide_fit", **given),
             "Equinox": other("wide_equinox", peer="equinox", **given),
             "Flax NNX": other("wide_nnx", peer="nnx", **given),
-            "PyTorch": other("wide_torch", peer="torch", fused=False, **given),
+            "PyTorch eager": other("wide_torch", peer="torch", fused=False, **given),
             "PyTorch, fused Adam": other(
                 "wide_torch", peer="torch", fused=True, **given
             ),
-        }
-        work = row_multiply_adds(WIDE)
-        yield Case("wide", f"784-512-512-10, Adam, batch {batch}", "row", {
-            **{name: net._replace(multiply_adds=work) for name, net in nets.items()},
-            "peak: JAX matmul": limit("peak_jax", size=size),
-            "peak: PyTorch matmul": limit("peak_torch", peer="torch", size=size),
         })  # fmt: skip
+        peaks = {
+            "peak: JAX matmul": peak("peak_jax", size=size),
+            "peak: PyTorch matmul": peak("peak_torch", peer="torch", size=size),
+        }
+        yield Case(
+            "wide", f"784-512-512-10, Adam, batch {batch}", "step", {**nets, **peaks},
+            rows=batch, net="784-512-512-10, 128 rows" if batch == 128 else "",
+        )  # fmt: skip
 
 
-def growth_cases(quick: bool, programs: dict[str, str]) -> Iterator[Case]:
-    """Yield the limit, the curves of time against work, and those of compiling."""
-    size = 256 if quick else 2048
-    peak = {"peak: JAX matmul": limit("peak_jax", size=size)}
-    yield Case("growth", "limit", "operation", peak)
+def growth_cases(quick: bool, programs: Programs) -> Iterator[Case]:
+    """Yield the curves of time against work, and those of compiling."""
     small, seed = (16, 64, 64, 1), SEED_SIZES
     curves: dict[str, list[tuple[str, tuple[int, ...], int, int]]] = {
         "width, 32 rows": [
@@ -198,15 +246,13 @@ def growth_cases(quick: bool, programs: dict[str, str]) -> Iterator[Case]:
     for what, points in curves.items():
         curve = {}
         for how_far, sizes, batch, members in points[: 2 if quick else None]:
-            work = row_multiply_adds(sizes) * batch * members
+            work = work_of(sizes, batch, nets=members)
             # Long enough, for members above all, that setting up hardly counts.
             most, seconds = (200_000, 0.1) if members == 1 else (20_000, 1)
-            steps = max(8, min(most, int(seconds * 1e10 / (4 * work + 1500))))
-            steps = 2 if quick else steps
+            expected = (4 * work["multiply-add"] + 1500) / 1e10
+            steps = 2 if quick else max(8, min(most, int(seconds / expected)))
             net = {"sizes": sizes, "batch": batch, "members": members}
-            curve[how_far] = ours("growth", **net, steps=steps)._replace(
-                multiply_adds=work
-            )
+            curve[how_far] = ours("growth", **net, steps=steps)._replace(work=work)
         yield Case("growth", what, "step", curve, together=False)
     for how in ("train", "fit"):
         lengths = (10, 100) if quick else (10, 10**3, 10**5, 10**6, 10**7)
@@ -220,8 +266,10 @@ def growth_cases(quick: bool, programs: dict[str, str]) -> Iterator[Case]:
         yield Case("growth", name, "compile", runs, together=False, rounds=1)
 
 
-ITEMS: dict[str, Callable[[bool, dict[str, str]], Iterator[Case]]] = {
+ITEMS: dict[str, Callable[[bool, Programs], Iterator[Case]]] = {
+    "limits": limits_cases,
     "seed": seed_cases,
+    "small": small_cases,
     "many": many_cases,
     "moons": moons_cases,
     "wide": wide_cases,
@@ -229,10 +277,8 @@ ITEMS: dict[str, Callable[[bool, dict[str, str]], Iterator[Case]]] = {
 }
 
 
-def cases_of(
-    items: Iterable[str], quick: bool, programs: dict[str, str]
-) -> Iterator[Case]:
-    """Yield the cases of these items, in the order of the table."""
+def cases_of(items: Iterable[str], quick: bool, programs: Programs) -> Iterator[Case]:
+    """Yield the limits, and the cases of these items in the order of the table."""
     for item in ITEMS:
-        if item in items:
+        if item in {"limits", *items}:
             yield from ITEMS[item](quick, programs)

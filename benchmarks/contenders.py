@@ -21,12 +21,34 @@ import subprocess
 import sys
 import time
 import traceback
+from typing import NamedTuple
 
 SEED_X = [[2.0, 3.0, -1.0], [3.0, -1.0, 0.5], [0.5, 1.0, 1.0], [1.0, 1.0, -1.0]]
 SEED_Y = [[1.0], [-1.0], [-1.0], [1.0]]
 SEED_SIZES = (3, 4, 4, 1)
 WIDE = (784, 512, 512, 10)
 RATE = 0.05
+
+
+class Problem(NamedTuple):
+    """What is trained: tanh on all layers, or by hinge relu on the hidden ones."""
+
+    sizes: tuple[int, ...]
+    rows: int
+    loss: str
+    optimizer: str
+    rate: float
+    batch: int | None = None  # None: all rows
+
+
+PROBLEMS = {
+    "seed": Problem(SEED_SIZES, 4, "squared_error", "sgd", RATE),
+    "seed, Adam": Problem(SEED_SIZES, 4, "squared_error", "adam", 0.01),
+    "moons": Problem((2, 16, 16, 1), 100, "hinge", "sgd", 0.1),
+    "moons, batches": Problem((2, 16, 16, 1), 10_000, "hinge", "sgd", 0.1, batch=32),
+    "moons, a batch": Problem((2, 16, 16, 1), 32, "hinge", "sgd", 0.1),
+    "small": Problem((16, 64, 64, 1), 32, "mean_squared_error", "sgd", 1e-3),
+}
 
 # What funcgrad's extras bring, as modules; and the packages that are named otherwise.
 EXTRAS = {
@@ -69,60 +91,110 @@ def trouble(error):
         if not is_installed(module):
             return {"absent": needs(module)}
     if isinstance(error, subprocess.CalledProcessError):
-        lines = (error.stderr or "").strip().splitlines()
+        lines = (error.stderr or b"").decode(errors="replace").strip().splitlines()
         return {"failed": lines[-1] if lines else f"exit code {error.returncode}"}
     message = f"{type(error).__name__}: {error}"
     return {"failed": message.strip().splitlines()[-1]}
 
 
-def _process(*command):
+def _process(*command, stdin=b""):
     """Run a process to its end; return its stdout."""
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(command, check=True, capture_output=True, input=stdin)
+    return done.stdout
 
 
-# The seed's net, one step at a time.
+# One net, a step at a time: the seed's, and those a little larger.
 
 
-def seed_c(binary, steps):
-    return lambda: _check_c(binary, 1, steps, 1), steps
+def data_of(problem):
+    """Return the inputs and targets of a problem, always the same."""
+    import numpy as np
+
+    sizes, rows = PROBLEMS[problem].sizes, PROBLEMS[problem].rows
+    if sizes == SEED_SIZES:
+        return np.float32(SEED_X), np.float32(SEED_Y)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, sizes[0])).astype(np.float32)
+    if PROBLEMS[problem].loss == "hinge":
+        return x, np.sign(x[:, :1])
+    return x, rng.normal(size=(rows, sizes[-1])).astype(np.float32)
 
 
-def _check_c(binary, nets, steps, threads):
-    answer = json.loads(_process(binary, str(nets), str(steps), str(threads)))
-    seconds = 1e-9 * answer["nanoseconds_per_step"] * nets * steps
-    return {"seconds": seconds}  # without its start
+def layers_of_c(problem):
+    """Return (weights, biases) of each layer, from which the C program begins."""
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    return [
+        (rng.uniform(-1, 1, size=(n_in, n_out)) / n_in**0.5, rng.uniform(-1, 1, n_out))
+        for n_in, n_out in itertools.pairwise(PROBLEMS[problem].sizes)
+    ]
 
 
-def _jax_seed():
+def run_c(program, problem, nets, steps, threads):
+    """Return the seconds and the loss that the C program tells."""
+    import numpy as np
+
+    x, y = data_of(problem)
+    arrays = [x.T, y.T, *itertools.chain(*layers_of_c(problem))]
+    floats = b"".join(np.float32(array).tobytes() for array in arrays)
+    command = [program, str(nets), str(steps), str(threads)]
+    return json.loads(_process(*command, stdin=floats))
+
+
+def step_c(program, problem, steps):
+    return lambda: _seconds(run_c(program, problem, 1, steps, 1)), steps
+
+
+def _seconds(answer):
+    return {"seconds": answer["seconds"]}  # without its start
+
+
+def jax_problem(name):
     import jax
-    import jax.numpy as jnp
     import optax
 
     import funcgrad as fg
 
-    model = fg.mlp(SEED_SIZES)
-    objective = fg.objective(model, fg.squared_error)
-    data = (jnp.array(SEED_X), jnp.array(SEED_Y))
-    return jax, fg, model, objective, optax.sgd(RATE), data
+    problem = PROBLEMS[name]
+    if problem.loss == "hinge":
+        relu = jax.nn.relu
+        model = fg.mlp(problem.sizes, activation=relu, final_activation=fg.linear)
+    else:
+        model = fg.mlp(problem.sizes)
+    objective = fg.objective(model, getattr(fg, problem.loss))
+    optimizer = getattr(optax, problem.optimizer)(problem.rate)
+    data = jax.tree.map(jax.numpy.asarray, data_of(name))
+    return jax, fg, model, objective, optimizer, data
 
 
-def seed_train(steps):
-    jax, fg, model, objective, optimizer, data = _jax_seed()
+def _batches(problem, jax):
+    batch = PROBLEMS[problem].batch
+    return {"batch_size": batch, "key": jax.random.key(1)} if batch else {}
+
+
+def step_train(problem, steps):
+    jax, fg, model, objective, optimizer, data = jax_problem(problem)
     state = fg.init_state(model.init(jax.random.key(0)), optimizer)
-    run = jax.jit(lambda s, d: fg.train(objective, optimizer, s, d, steps=steps))
+    batches = _batches(problem, jax)
+    run = jax.jit(
+        lambda s, d: fg.train(objective, optimizer, s, d, steps=steps, **batches)
+    )
     return lambda: _ready(run(state, data)), steps
 
 
-def seed_fit(steps):
-    jax, fg, model, objective, optimizer, data = _jax_seed()
-    params = model.init(jax.random.key(0))
+def step_fit(problem, steps):
+    jax, fg, model, objective, optimizer, data = jax_problem(problem)
+    params, batches = model.init(jax.random.key(0)), _batches(problem, jax)
     return lambda: _ready(
-        fg.fit(objective, optimizer, params, data, steps=steps, progress=None)
+        fg.fit(
+            objective, optimizer, params, data, steps=steps, progress=None, **batches
+        )
     ), steps
 
 
-def seed_dispatched(steps):
-    jax, fg, model, objective, optimizer, data = _jax_seed()
+def step_dispatched(problem, steps):
+    jax, fg, model, objective, optimizer, data = jax_problem(problem)
     step = jax.jit(fg.make_step(objective, optimizer))
     return lambda: _loop(
         step, fg.init_state(model.init(jax.random.key(0)), optimizer), data, steps
@@ -141,19 +213,34 @@ def _ready(tree):
     jax.block_until_ready(tree)
 
 
-def seed_equinox(steps):
+def _loss_of(problem):
+    """Return the loss for arrays of JAX as for those of PyTorch."""
+    return {
+        "squared_error": lambda y, target: ((y - target) ** 2).sum(),
+        "mean_squared_error": lambda y, target: ((y - target) ** 2).mean(),
+        "hinge": lambda y, target: (1 - target * y).clip(0).mean(),
+    }[PROBLEMS[problem].loss]
+
+
+def _activations(problem, relu, tanh):
+    """Return the activation of the hidden layers and that of the last."""
+    by_hinge = PROBLEMS[problem].loss == "hinge"
+    return (relu, lambda x: x) if by_hinge else (tanh, tanh)
+
+
+def step_equinox(problem, steps):
     import equinox as eqx
     import jax
     import jax.numpy as jnp
     import optax
 
-    x, y = jnp.array(SEED_X), jnp.array(SEED_Y)
-    optimizer = optax.sgd(RATE)
-    tanh = jnp.tanh
-    net = eqx.nn.MLP(3, 1, 4, 2, tanh, tanh, key=jax.random.key(0))
-    step = _equinox_step(
-        optimizer, lambda net, x, y: jnp.sum((jax.vmap(net)(x) - y) ** 2)
-    )
+    x, y = map(jnp.asarray, data_of(problem))
+    given, loss_of = PROBLEMS[problem], _loss_of(problem)
+    optimizer = getattr(optax, given.optimizer)(given.rate)
+    activations = _activations(problem, jax.nn.relu, jnp.tanh)
+    n_in, width, _, n_out = given.sizes
+    net = eqx.nn.MLP(n_in, n_out, width, 2, *activations, key=jax.random.key(0))
+    step = _equinox_step(optimizer, lambda net, x, y: loss_of(jax.vmap(net)(x), y))
 
     def run():
         now, state = net, optimizer.init(eqx.filter(net, eqx.is_array))
@@ -205,15 +292,18 @@ def _nnx_step(objective):
     return step
 
 
-def seed_nnx(steps):
+def step_nnx(problem, steps):
+    import jax
     import jax.numpy as jnp
     import optax
     from flax import nnx
 
-    x, y = jnp.array(SEED_X), jnp.array(SEED_Y)
-    net = _nnx_net(SEED_SIZES, jnp.tanh, jnp.tanh)
-    optimizer = nnx.Optimizer(net, optax.sgd(RATE), wrt=nnx.Param)
-    step = _nnx_step(lambda net, x, y: jnp.sum((net(x) - y) ** 2))
+    x, y = map(jnp.asarray, data_of(problem))
+    given, loss_of = PROBLEMS[problem], _loss_of(problem)
+    net = _nnx_net(given.sizes, *_activations(problem, jax.nn.relu, jnp.tanh))
+    optimizer = getattr(optax, given.optimizer)(given.rate)
+    optimizer = nnx.Optimizer(net, optimizer, wrt=nnx.Param)
+    step = _nnx_step(lambda net, x, y: loss_of(net(x), y))
 
     def run():
         for _ in range(steps):
@@ -232,17 +322,20 @@ def _torch_net(sizes, activation, last_too):
     return torch.nn.Sequential(*(layers if last_too else layers[:-1]))
 
 
-def seed_torch(steps, compiled=False):
+def step_torch(problem, steps, compiled=False):
     import torch
 
-    x, y = torch.tensor(SEED_X), torch.tensor(SEED_Y)
-    net = _torch_net(SEED_SIZES, torch.nn.Tanh, True)
-    optimizer = torch.optim.SGD(net.parameters(), lr=RATE)
+    x, y = map(torch.from_numpy, data_of(problem))
+    given, loss_of = PROBLEMS[problem], _loss_of(problem)
+    by_hinge = given.loss == "hinge"
+    activation = torch.nn.ReLU if by_hinge else torch.nn.Tanh
+    net = _torch_net(given.sizes, activation, not by_hinge)
+    optimizers = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+    optimizer = optimizers[given.optimizer](net.parameters(), lr=given.rate)
 
     def step():
         optimizer.zero_grad()
-        loss = ((net(x) - y) ** 2).sum()
-        loss.backward()
+        loss_of(net(x), y).backward()
         optimizer.step()
 
     if compiled:
@@ -275,15 +368,17 @@ def seed_micrograd(steps):
 # Thousands of them.
 
 
-def many_c(binary, members, steps, threads):
-    return lambda: _check_c(binary, members, steps, threads), members * steps
+def many_c(program, problem, members, steps, threads):
+    return lambda: _seconds(
+        run_c(program, problem, members, steps, threads)
+    ), members * steps
 
 
 def many_train_many(members, steps):
     import numpy as np
     import optax
 
-    jax, fg, model, objective, _, data = _jax_seed()
+    jax, fg, model, objective, _, data = jax_problem("seed")
     hyper = {"learning_rate": np.full(members, RATE)}
 
     def run():
@@ -409,21 +504,8 @@ def moons_script(steps):
 
 def moons_training(steps):
     """Do the training alone, the compiled run being there."""
-    import jax
-    import numpy as np
-    import optax
-
-    import funcgrad as fg
-
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(100, 2)).astype(np.float32)
-    data = (x, np.sign(x[:, :1]))
-    model = fg.mlp([2, 16, 16, 1], activation=jax.nn.relu, final_activation=fg.linear)
-    objective = fg.objective(model, fg.hinge)
-    params, optimizer = model.init(jax.random.key(0)), optax.sgd(0.1)
-    return lambda: _ready(
-        fg.fit(objective, optimizer, params, data, steps=steps, progress=None)
-    ), 1
+    run, _ = step_fit("moons", steps)
+    return run, 1
 
 
 def moons_sklearn(steps):
@@ -497,7 +579,7 @@ def wide_train(rows, batch):
         )
     )
     key = jax.random.key(1)
-    return lambda: _ready(run(state, data, key)), rows // batch * batch
+    return lambda: _ready(run(state, data, key)), rows // batch
 
 
 def wide_fit(rows, batch):
@@ -509,7 +591,7 @@ def wide_fit(rows, batch):
             objective, optimizer, params, data, steps=rows // batch, batch_size=batch,
             key=key, progress=None,
         )
-    ), rows // batch * batch  # fmt: skip
+    ), rows // batch  # fmt: skip
 
 
 def _epoch(step, x, y, batch):
@@ -543,7 +625,7 @@ def wide_equinox(rows, batch):
         now[0], now[1], loss = step(*now, x, y)
         return loss
 
-    return lambda: _ready(_epoch(one, x, y, batch)), rows // batch * batch
+    return lambda: _ready(_epoch(one, x, y, batch)), rows // batch
 
 
 def wide_nnx(rows, batch):
@@ -561,7 +643,7 @@ def wide_nnx(rows, batch):
     step = _nnx_step(objective)
     return lambda: _ready(
         _epoch(lambda x, y: step(net, optimizer, x, y), x, y, batch)
-    ), rows // batch * batch
+    ), rows // batch
 
 
 def wide_torch(rows, batch, fused):
@@ -580,24 +662,33 @@ def wide_torch(rows, batch, fused):
             loss_of(net(x[chosen]), y[chosen]).backward()
             optimizer.step()
 
-    return run, rows // batch * batch
+    return run, rows // batch
+
+
+# What the machine can do.
+
+
+def limit_c(program, what, count, threads):
+    """Do `count` of `what`, as limits.c knows it, on each thread."""
+    command = [program, what, str(count), str(threads)]
+    return lambda: _seconds(json.loads(_process(*command))), count * threads
 
 
 def peak_jax(size):
-    """Multiply matrices at the machine's peak; a unit is one operation on floats."""
+    """Multiply matrices at the machine's peak; a unit is a multiply-add."""
     import jax
     import jax.numpy as jnp
 
     a = jnp.ones((size, size))
     run = jax.jit(lambda a: a @ a)
-    return lambda: _ready(run(a)), 2 * size**3
+    return lambda: _ready(run(a)), size**3
 
 
 def peak_torch(size):
     import torch
 
     a = torch.ones(size, size)
-    return lambda: a @ a, 2 * size**3
+    return lambda: a @ a, size**3
 
 
 # Growth: time against work, compile time and memory against steps.
@@ -637,7 +728,7 @@ def compiling(steps, how):
     """Seconds to compile, and bytes that the process had at most after a run."""
     import resource
 
-    jax, fg, model, objective, optimizer, data = _jax_seed()
+    jax, fg, model, objective, optimizer, data = jax_problem("seed")
     state = fg.init_state(model.init(jax.random.key(0)), optimizer)
     start = time.perf_counter()
     if how == "train":

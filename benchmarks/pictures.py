@@ -1,4 +1,4 @@
-"""The picture of the results: bars for the cases, curves for what grows."""
+"""Pictures of the results: one of all that is measured, and one of steps alone."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -56,6 +56,76 @@ def draw_bars(axis: Any, rows: Sequence[Row]) -> None:
     axis.set_xlabel(f"seconds per {rows[0].unit}", fontsize=7)
 
 
+# Who is in the picture of the steps: the name, its colour and its place.
+STEPS = {
+    "PyTorch eager": ("PyTorch", "0.45", "center"),
+    "funcgrad train": ("funcgrad", "tab:orange", "bottom"),
+    "best C": ("C by hand", "tab:blue", "top"),
+}
+
+
+def picture_of_steps(rows: Iterable[Row]) -> "Figure":
+    """Return a figure of a step's time against its size: funcgrad, C and PyTorch."""
+    from matplotlib.figure import Figure
+
+    nets = [row for row in rows if row.net and row.contender in STEPS and row.times]
+    nets = sorted(nets, key=lambda row: row.multiply_adds or 0)
+    times = {name: times_of(nets, name) for name in STEPS}
+    ratios = {
+        size: seconds / times["funcgrad train"][size]
+        for size, seconds in times["PyTorch eager"].items()
+        if size in times["funcgrad train"]
+    }
+    figure = Figure(figsize=(11.5, 6.5), layout="constrained")
+    axis = figure.subplots()
+    axis.set(xscale="log", yscale="log")
+    for contender, (name, colour, place) in STEPS.items():
+        if times[contender]:
+            sizes, seconds = zip(*times[contender].items(), strict=True)
+            axis.plot(sizes, seconds, "o-", color=colour, lw=4, ms=11)
+            axis.annotate(
+                name, (sizes[0], seconds[0]), (-14, 0), textcoords="offset points",
+                color=colour, fontsize=20, weight="bold", ha="right", va=place,
+            )  # fmt: skip
+    for size, ratio in ratios.items():
+        ends = [times[name][size] for name in ("funcgrad train", "PyTorch eager")]
+        arrow = {"arrowstyle": "<->", "color": "0.45", "shrinkA": 9, "shrinkB": 9}
+        axis.annotate("", (size, ends[0]), (size, ends[1]), arrowprops=arrow)
+        axis.annotate(
+            f"{rounded(ratio)} x", (size, math.sqrt(ends[0] * ends[1])), (8, 0),
+            textcoords="offset points", fontsize=17, va="center",
+        )  # fmt: skip
+    names = {row.multiply_adds or 0: row.net.replace(", ", "\n") for row in nets}
+    axis.set_xticks(list(names), list(names.values()))
+    axis.minorticks_off()
+    axis.set_xlabel("the net, placed by the multiply-adds of its step", fontsize=14)
+    axis.yaxis.set_major_formatter(lambda seconds, _: readable(seconds))
+    axis.tick_params(axis="x", labelsize=12.5)
+    axis.tick_params(axis="y", labelsize=14)
+    axis.grid(axis="y", alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    if names:
+        axis.set_xlim(min(names) / 25, max(names) * 3)
+        axis.margins(y=0.08)
+    title = "A training step"
+    if ratios:
+        title += f": up to {rounded(max(ratios.values()))} times as fast as in PyTorch"
+    axis.set_title(title, fontsize=20, loc="left", weight="bold", pad=14)
+    return figure
+
+
+def times_of(nets: Iterable[Row], contender: str) -> dict[float, float]:
+    """Return {multiply-adds: seconds} of the steps of a contender."""
+    return {
+        row.multiply_adds or 0: row.median for row in nets if row.contender == contender
+    }
+
+
+def rounded(ratio: float) -> str:
+    """Return a ratio with two digits that count."""
+    return f"{float(f'{ratio:.2g}'):,g}"
+
+
 def curves_of(rows: Iterable[Row]) -> dict[str, list[Row]]:
     curves: dict[str, list[Row]] = {}
     for row in rows:
@@ -73,7 +143,7 @@ def draw_growth(axis: Any, rows: Sequence[Row], limits: Sequence[Row]) -> None:
         works = [row.multiply_adds or 0 for row in rows]
         ends = [min(works), max(works)]
         times = [work / peak for work in ends]
-        axis.loglog(ends, times, "k--", lw=1, label="the limit: matmul peak")
+        axis.loglog(ends, times, "k--", lw=1, label="the limit: multiply-adds")
     axis.legend(fontsize=7)
     axis.set_title("growth: time per step", fontsize=9)
     axis.set_xlabel("multiply-adds of a step", fontsize=7)

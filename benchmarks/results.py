@@ -14,11 +14,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.cases import Case, cores
+from benchmarks.cases import Case, Contender, cores
+from benchmarks.roofline import Work, limit
 from benchmarks.workers import Turns
 
 NAN = float("nan")
-HEADER = ["case", "contender", "median", "minimum", "per", "ratio", "rounds", "note"]
+HEADER = [
+    "case", "contender", "median", "minimum", "per", "ratio", "times C", "of limit",
+    "rounds", "note",
+]  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -38,10 +42,16 @@ class Row(NamedTuple):
     failed: str  # how it broke; "" if it did not
     interpreter: str  # "" for the one that runs the benchmarks
     versions: Mapping[str, str]
+    work: Work  # of a unit
     multiply_adds: float | None = None  # of a unit
     multiply_adds_per_second: float | None = None
+    limit: float | None = None  # seconds that the work of a unit takes at least
+    share_of_limit: float | None = None  # the limit over the median; 1 is the best
+    times_c: float | None = None  # the median over that of the case's fastest C
     rows_per_second: float | None = None
     share_of_peak: float | None = None  # of the best matmul of the same case
+    flags: str = ""  # of the C compiler
+    net: str = ""  # what the picture of the steps calls it
     steps: int | None = None  # of a run, where they are what grows
     peak_memory: float | None = None  # bytes
 
@@ -65,29 +75,70 @@ class Run(NamedTuple):
     quick: bool
 
 
-def rows_of(case: Case, turns: Mapping[str, Turns]) -> list[Row]:
-    """Return a row for each contender of a case, the absent ones too."""
-    rows = []
-    for name, contender in case.contenders.items():
-        done = turns[name]
-        median = statistics.median(done.times) if done.times else NAN
-        work, ran = contender.multiply_adds, bool(done.times)
-        unit = "operation" if contender.kind == "limit" else case.unit
-        rows.append(
-            Row(
-                case.item, case.name, name, contender.kind, unit,
-                tuple(done.times), len(done.times), median,
-                min(done.times, default=NAN), NAN,
-                done.absent, done.failed, done.interpreter, done.versions,
-                multiply_adds=work,
-                multiply_adds_per_second=work / median if work and ran else None,
-                rows_per_second=1 / median if unit == "row" and ran else None,
-                steps=contender.steps,
-                peak_memory=done.figures.get("peak_memory"),
-            )
-        )  # fmt: skip
-    rows = with_share_of_peak(rows)
+def rows_of(
+    case: Case, turns: Mapping[str, Turns], seconds: Mapping[str, float] | None = None
+) -> list[Row]:
+    """Return a row for each contender of a case, the absent ones too.
+
+    `seconds` are those of an operation, of each kind of work, as `seconds_of` has them.
+    """
+    rows = [
+        row_of(case, name, contender, turns[name], seconds or {})
+        for name, contender in case.contenders.items()
+    ]
+    rows = with_times_c(with_share_of_peak(rows))
     return with_ratio_to_best(rows) if case.item == "growth" else with_ratio(rows)
+
+
+def row_of(
+    case: Case, name: str, contender: Contender, done: Turns,
+    seconds: Mapping[str, float],
+) -> Row:  # fmt: skip
+    median = statistics.median(done.times) if done.times else NAN
+    work, ran, is_limit = (
+        contender.work or {},
+        bool(done.times),
+        contender.kind == "limit",
+    )
+    products = work.get("multiply-add")
+    least = limit(work, seconds) if work and seconds and not is_limit else None
+    return Row(
+        case.item, case.name, name, contender.kind,
+        next(iter(work)) if is_limit else case.unit,
+        tuple(done.times), len(done.times), median, min(done.times, default=NAN), NAN,
+        done.absent, done.failed, done.interpreter, done.versions, work,
+        multiply_adds=products,
+        multiply_adds_per_second=products / median if products and ran else None,
+        limit=least,
+        share_of_limit=least / median if least and ran else None,
+        rows_per_second=case.rows / median
+        if case.rows and ran and not is_limit
+        else None,
+        steps=contender.steps,
+        peak_memory=done.figures.get("peak_memory"),
+        flags=contender.flags,
+        net=case.net,
+    )  # fmt: skip
+
+
+def seconds_of(rows: Iterable[Row]) -> dict[str, float]:
+    """Return the seconds of an operation of each kind, as the best turn had them."""
+    seconds: dict[str, float] = {}
+    for row in rows:
+        if row.kind == "limit" and row.times:
+            seconds[row.unit] = min(row.minimum, seconds.get(row.unit, math.inf))
+    return seconds
+
+
+def with_times_c(rows: list[Row]) -> list[Row]:
+    """Compare medians with that of the fastest C, where a case has it."""
+    best = min((row.median for row in rows if row.kind == "C" and row.times), default=0)
+    return [
+        row._replace(times_c=row.median / best)
+        if best and row.kind != "limit" and row.times
+        else row
+        for row in rows
+    ]
 
 
 def with_share_of_peak(rows: list[Row]) -> list[Row]:
@@ -137,6 +188,8 @@ def note(row: Row) -> str:
             parts.append(
                 f"{2e-9 * speed:.3g} GFLOP/s, {1e-9 * speed:.3g} G multiply-adds/s"
             )
+        elif row.times:
+            parts.append(f"{1e-9 / row.median:.3g} G/s")
     elif row.item == "growth" and row.multiply_adds:
         parts.append(f"{row.multiply_adds:,} multiply-adds")
         if speed:
@@ -144,9 +197,11 @@ def note(row: Row) -> str:
     if row.rows_per_second:
         parts.append(f"{row.rows_per_second:,.0f} rows/s")
     if row.share_of_peak:
-        parts.append(f"{row.share_of_peak:.0%} of peak")
+        parts.append(f"{row.share_of_peak:.0%} of the matmul peak")
     if row.peak_memory:
         parts.append(f"peak memory {row.peak_memory / 1e6:.0f} MB")
+    if row.flags:
+        parts.append(row.flags)
     if row.interpreter:
         parts += [f"{name} {version}" for name, version in row.versions.items()]
     if row.absent:
@@ -166,16 +221,19 @@ def readable(seconds: float) -> str:
 def cells(row: Row) -> list[str]:
     """Return the row's line in the table, under `HEADER`."""
     ratio = "" if math.isnan(row.ratio) else f"{row.ratio:,.3g}"
+    times_c = "" if row.times_c is None else f"{row.times_c:,.3g}"
+    share = "" if row.share_of_limit is None else f"{100 * row.share_of_limit:.3g} %"
     times = [readable(row.median), readable(row.minimum)]
-    rounds = str(row.rounds)
-    return [row.case, row.contender, *times, row.unit, ratio, rounds, note(row)]
+    columns = [*times, row.unit, ratio, times_c, share, str(row.rounds)]
+    return [row.case, row.contender, *columns, note(row)]
 
 
-def terminal_line(row: Row) -> str:
-    case, contender, median, minimum, unit, ratio, _, said = cells(row)
+def terminal_line(columns: Sequence[str]) -> str:
+    """Return a line in the terminal, of cells or of the header."""
+    case, contender, median, minimum, unit, ratio, times_c, share, _, said = columns
     return (
-        f"{case:34.34} {contender:26.26} {median:>9} {minimum:>9} /{unit:9} "
-        f"{ratio:>9}  {said}"
+        f"{case:34.34} {contender:32.32} {median:>9} {minimum:>9} /{unit:18} "
+        f"{ratio:>9} {times_c:>9} {share:>9}  {said}"
     ).rstrip()
 
 
@@ -243,13 +301,15 @@ def as_markdown(run: Run, rows: Sequence[Row]) -> str:
 def write(folder: Path, run: Run, rows: Sequence[Row]) -> None:
     """Write results.json, which has all, and the table as results.csv and results.md.
 
-    The columns of the CSV are the fields of a row but for `times` and `versions`, and
-    the note.
+    The columns of the CSV are the fields of a row but for `times`, `work` and
+    `versions`, and the note.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(as_json(run, rows))
     (folder / "results.md").write_text(as_markdown(run, rows))
-    columns = [name for name in Row._fields if name not in ("times", "versions")]
+    columns = [
+        name for name in Row._fields if name not in ("times", "work", "versions")
+    ]
     with open(folder / "results.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*columns, "note"])

@@ -2,9 +2,11 @@
 
 import pytest
 
-from benchmarks import cases, contenders
+from benchmarks import cases, contenders, programs, roofline
 
-PROGRAMS = dict.fromkeys(cases.C_FLAGS, "program")
+PROGRAMS = dict.fromkeys(
+    ("limits", *programs.RACES), programs.Program("program", "-O3 -march=native")
+)
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -15,18 +17,34 @@ def test_every_contender_of_the_table_is_there(quick):
         assert case.contenders
         for contender in case.contenders.values():
             assert callable(getattr(contenders, contender.function))
-            assert contender.kind in ("funcgrad", "other", "limit")
+            assert contender.kind in ("funcgrad", "C", "other", "limit")
     assert items == set(cases.ITEMS)
 
 
-def test_growth_has_a_limit_curves_of_known_work_and_compiling_of_known_length():
-    peak, *rest = cases.growth_cases(False, {})
-    assert [c.kind for c in peak.contenders.values()] == ["limit"]
-    for case in rest:
+def test_growth_has_curves_of_known_work_and_compiling_of_known_length():
+    for case in cases.growth_cases(False, {}):
         assert not case.together
         for contender in case.contenders.values():
-            known = contender.multiply_adds, contender.steps
+            known = contender.work, contender.steps
             assert sum(figure is not None for figure in known) == 1
+
+
+def test_every_kind_of_work_has_a_limit_that_is_measured():
+    (case,) = cases.limits_cases(False, PROGRAMS)
+    measured = set()
+    for contender in case.contenders.values():
+        assert contender.kind == "limit"
+        ((kind, amount),) = contender.work.items()
+        assert amount == 1 and contender.arguments.get("what", kind) == kind
+        measured.add(kind)
+    assert measured == {*roofline.THROUGHPUTS, *roofline.LATENCIES}
+
+
+def test_without_a_c_compiler_there_is_no_c_and_the_limit_of_matmul_alone():
+    found = list(cases.cases_of(cases.ITEMS, True, {}))
+    assert list(found[0].contenders) == ["matmul, JAX"]
+    for case in found:
+        assert all(contender.kind != "C" for contender in case.contenders.values())
 
 
 def test_whoever_is_of_a_peer_can_run_under_its_interpreter():
@@ -40,11 +58,6 @@ def test_whoever_is_of_a_peer_can_run_under_its_interpreter():
     assert found == set(cases.PEERS)
 
 
-def test_multiply_adds_are_counted_by_hand():
-    # 3 * 4 + 4 * 1 forward and to the weights, 4 * 1 back to the hidden layer.
-    assert cases.row_multiply_adds([3, 4, 1]) == 16 + 16 + 4
-
-
 def table(quick=False):
     """Return {item: [case, ...]} of the whole table."""
     found = {}
@@ -56,25 +69,53 @@ def table(quick=False):
 @pytest.mark.parametrize("quick", [True, False])
 def test_contenders_of_a_case_have_the_same_work(quick):
     """But for the steps, of which slow ones do fewer, and the peaks."""
-    own = {"steps", "binary", "threads", "compiled", "fused", "of"}
+    own = {"steps", "program", "threads", "compiled", "fused", "of"}
     found = table(quick)
-    for case in (*found["seed"], *found["many"], *found["moons"], *found["wide"]):
+    *steps, batches = found["small"]
+    for case in (
+        *found["seed"],
+        *steps,
+        *found["many"],
+        *found["moons"],
+        *found["wide"],
+    ):
         works = {
             tuple(sorted((k, v) for k, v in c.arguments.items() if k not in own))
+            # Those with fixed problems, the seed and moons, have it in their names.
             for c in case.contenders.values()
-            if c.kind != "limit"
+            if c.kind != "limit" and not c.function.startswith(("seed_", "many_"))
         }
-        assert len(works) == 1, case.name
+        assert len(works) <= 1, case.name
+        counted = [c.work for c in case.contenders.values() if c.kind != "limit"]
+        assert all(work == counted[0] for work in counted)
+    batch, always = (
+        contenders.PROBLEMS[batches.contenders[name].arguments["problem"]]
+        for name in ("funcgrad fit", "train, always the same 32")
+    )
+    assert always == batch._replace(rows=batch.batch, batch=None)
 
 
 def test_names_say_what_is_done():
     found = table()
-    (seed,) = found["seed"]
-    assert seed.unit == "step"
+    seed, adam = found["seed"]
     compiled = seed.contenders["PyTorch compiled"].arguments
     assert compiled == {**seed.contenders["PyTorch eager"].arguments, "compiled": True}
-    assert seed.contenders["funcgrad train"].function == "seed_train"
-    assert seed.contenders["funcgrad fit"].function == "seed_fit"
+    moons, small, batches = found["small"]
+    for case in (seed, adam, moons, small, batches):
+        assert case.unit == "step"
+        assert case.contenders["funcgrad train"].function == "step_train"
+        assert case.contenders["funcgrad fit"].function == "step_fit"
+        problem = contenders.PROBLEMS[
+            case.contenders["funcgrad fit"].arguments["problem"]
+        ]
+        assert case.name.startswith(str([*problem.sizes]))
+        assert f"{problem.rows:,} rows" in case.name
+        assert case.name.endswith("Adam") == (problem.optimizer == "adam")
+        assert problem.batch is None or f" {problem.batch} of " in case.name
+        if case.net:
+            assert (
+                case.net == "-".join(map(str, problem.sizes)) + f", {problem.rows} rows"
+            )
     for case in found["many"]:
         assert case.unit == "net-step"
         for name, contender in case.contenders.items():
@@ -92,10 +133,11 @@ def test_names_say_what_is_done():
         expected = {"steps": 1, "of": 100} if is_scaled else {"steps": 100}
         assert contender.arguments == expected
     for case in found["wide"]:
-        assert case.unit == "row"
+        assert case.unit == "step"
         batch = case.contenders["funcgrad fit"].arguments["batch"]
         assert case.name == f"784-512-512-10, Adam, batch {batch}"
-        assert case.contenders["PyTorch"].arguments["fused"] is False
+        assert case.rows == batch and case.net in ("", f"784-512-512-10, {batch} rows")
+        assert case.contenders["PyTorch eager"].arguments["fused"] is False
         assert case.contenders["PyTorch, fused Adam"].arguments["fused"] is True
 
 
@@ -106,26 +148,33 @@ def test_the_work_of_a_unit_is_that_of_its_net():
     for case in found["wide"]:
         for contender in case.contenders.values():
             is_limit = contender.kind == "limit"
-            work = 0.5 if is_limit else 3 * sum(layers) - layers[0]
-            assert contender.multiply_adds == work
+            work = 1 if is_limit else case.rows * (3 * sum(layers) - layers[0])
+            assert contender.work["multiply-add"] == work
             assert is_limit == contender.function.startswith("peak")
+    for case in found["many"]:
+        for contender in case.contenders.values():
+            members = contender.arguments["members"]
+            # The nets' chains run side by side: 9 + 1 + 4 + 3 additions, and 3 tanh.
+            assert contender.work == {
+                "multiply-add": 4 * 84, "tanh": 4 * 9,
+                "dependent-addition": 17 / members, "dependent-tanh": 3 / members,
+            }  # fmt: skip
     counted = {}
     for case in found["growth"]:
-        assert case.unit == {
-            "limit": "operation", "compiling train": "compile",
-            "compiling fit": "compile",
-        }.get(case.name, "step")  # fmt: skip
+        compiles = case.name in ("compiling train", "compiling fit")
+        assert case.unit == ("compile" if compiles else "step")
         for name, contender in case.contenders.items():
-            counted[case.name, name] = contender.multiply_adds
+            work = contender.work or {}
+            counted[case.name, name] = work.get("multiply-add")
             given = contender.arguments
             if contender.function == "compiling":
                 assert case.name == f"compiling {given['how']}"
                 assert contender.steps == given["steps"] and case.rounds == 1
                 assert name == f"{given['steps']:,} steps"
             elif contender.function == "growth":
-                size = cases.row_multiply_adds(given["sizes"])
-                work = size * given["batch"] * given["members"]
-                assert contender.multiply_adds == work and given["steps"] >= 8
+                size = roofline.row_multiply_adds(given["sizes"])
+                expected = size * given["batch"] * given["members"]
+                assert work["multiply-add"] == expected and given["steps"] >= 8
     # By hand: two layers of 4 x 4, five products of 16 a row; and 3-4-4-1.
     assert counted["width, 32 rows", "4 neurons"] == 5 * 16 * 32
     assert counted["depth of 16s, 32 rows", "8 layers"] == (3 * 8 - 1) * 256 * 32
@@ -133,9 +182,9 @@ def test_the_work_of_a_unit_is_that_of_its_net():
         3 * (16 * 64 + 64 * 64 + 64) - 16 * 64
     )
     assert counted["members of 3-4-4-1, 4 rows", "16 nets"] == 16 * 4 * 84
-    assert counted["limit", "peak: JAX matmul"] == 0.5
 
 
-def test_items_come_in_the_order_of_the_table_and_no_others_do():
+def test_items_come_in_the_order_of_the_table_after_the_limits_and_no_others_do():
     chosen = cases.cases_of(["growth", "seed"], True, {})
-    assert list(dict.fromkeys(case.item for case in chosen)) == ["seed", "growth"]
+    items = list(dict.fromkeys(case.item for case in chosen))
+    assert items == ["limits", "seed", "growth"]

@@ -8,20 +8,22 @@ import sys
 import pytest
 from fake_interpreters import python_without
 
-from benchmarks import cases
+from benchmarks import cases, programs
 from benchmarks.cases import Case, Contender
+
+SEED = {"problem": "seed", "steps": 3}
 
 
 @pytest.fixture
 def command(monkeypatch):
     """Return the command, for which there is one small case and no C compiler."""
     tiny = Case("seed", "tiny", "step", {
-        "funcgrad train": Contender("seed_train", {"steps": 3}, kind="funcgrad"),
-        "nobody": Contender("seed_torch", {"steps": 3}, peer="torch"),
+        "funcgrad train": Contender("step_train", SEED, kind="funcgrad"),
+        "nobody": Contender("step_torch", SEED, peer="torch"),
         "broken": Contender("seed_absent", {}),
     })  # fmt: skip
     monkeypatch.setattr(cases, "cases_of", lambda items, quick, programs: [tiny])
-    monkeypatch.setattr(cases, "build_c", lambda folder: {})
+    monkeypatch.setattr(programs, "build", lambda folder, quick: {})
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["benchmarks", *map(str, arguments)])
@@ -47,7 +49,8 @@ def test_the_command_writes_its_table_and_names_who_is_absent(
     assert "absent: a C compiler" in said
     assert nobody["note"] in said and broken["note"] in said
     assert "jax" in (tmp_path / "results.md").read_text()
-    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("results.png", "steps.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     told = json.loads((tmp_path / "results.json").read_text())
     assert told["rounds"] == 2 and told["quick"] is True
     assert "jax" in told["versions"]
@@ -65,33 +68,40 @@ def test_without_matplotlib_the_rest_is_written_and_the_extra_named(
     assert 'no picture: needs matplotlib: pip install "funcgrad[bench]"' in said
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {"results.json", "results.csv", "results.md"}
-    assert "results.png" not in said
+    assert ".png" not in said
 
 
 def test_growth_is_measured_with_its_limit(command, tmp_path, monkeypatch):
     """The processes run; what becomes of their numbers, the tests of results say."""
-    peak, curve, *_, compiling = cases.growth_cases(True, {})
+    (limits,) = cases.limits_cases(True, {})
+    curve, *_, compiling = cases.growth_cases(True, {})
     net = {"sizes": [2, 2], "batch": 1, "members": 1, "steps": 1}
-    point = Contender("growth", net, multiply_adds=2_000_000)
+    point = Contender("growth", net, work={"multiply-add": 2_000_000})
     curve = curve._replace(contenders={"large": point})
     ten = {"10 steps": compiling.contenders["10 steps"]}
-    chosen = [peak, curve, compiling._replace(contenders=ten)]
+    chosen = [limits, curve, compiling._replace(contenders=ten)]
     monkeypatch.setattr(cases, "cases_of", lambda items, quick, programs: chosen)
     command("growth", "--quick", "--rounds", 2, "--out", tmp_path)
     told = json.loads((tmp_path / "results.json").read_text())
     assert "jax" in told["versions"]
     limit, large, compiled = told["rows"]
-    assert limit["unit"] == "operation" and limit["median"] > 0
-    assert limit["multiply_adds_per_second"] == pytest.approx(0.5 / limit["median"])
+    assert limit["unit"] == "multiply-add" and limit["median"] > 0
+    assert limit["multiply_adds_per_second"] == pytest.approx(1 / limit["median"])
     assert large["ratio"] == 1 and large["rounds"] == 2
+    assert large["limit"] == pytest.approx(2_000_000 * limit["minimum"])
+    assert large["share_of_limit"] == pytest.approx(large["limit"] / large["median"])
     assert compiled["steps"] == 10 and compiled["peak_memory"] > 10e6
     assert compiled["rounds"] == 1 and compiled["median"] > 0
+    assert compiled["limit"] is None
 
 
 def test_an_unknown_item_is_refused(command, capsys):
     with pytest.raises(SystemExit):
         command("everything")
-    assert "items are seed, many, moons, wide, growth" in capsys.readouterr().err
+    assert (
+        "items are limits, seed, small, many, moons, wide, growth"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

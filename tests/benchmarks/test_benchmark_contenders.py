@@ -1,48 +1,46 @@
 """Every contender runs, in a tiny mode; no time that they measure decides a test."""
 
-import json
 import shutil
 import subprocess
 
 import pytest
 
-from benchmarks import cases, contenders
+from benchmarks import contenders, programs
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
+def test_the_first_program_of_the_best_time_wins_the_race(monkeypatch):
+    """The second has the best of three turns, whatever its others are."""
+    seconds = {"a": [3.0, 3.0, 3.0], "b": [9.0, 1.0, 9.0], "c": [2.0, 2.0, 2.0]}
+    turns = []
+
+    def run_c(path, name, nets, steps, threads):
+        turns.append(path)
+        return {"seconds": seconds[path].pop(0)}
+
+    monkeypatch.setattr(programs, "run_c", run_c)
+    raced = [programs.Program(path, "") for path in "abc"]
+    assert programs.fastest("seed", raced, 10).path == "b"
+    assert turns == [*"abcabcabc"]
+
+
+def test_flags_that_the_compiler_does_not_know_build_nothing(tmp_path, monkeypatch):
     if shutil.which("cc") is None:
         pytest.skip("needs a C compiler")
-    return cases.build_c(tmp_path_factory.mktemp("c"))
-
-
-def test_the_c_program_learns(programs):
-    """Its loss falls as funcgrad's does: not the same draw, but the same net."""
-    assert programs
-    for program in programs.values():
-        said = [
-            subprocess.run(
-                [program, "1", str(steps), "1"], capture_output=True, check=True
-            ).stdout
-            for steps in (1, 1000)
-        ]
-        losses = [json.loads(line)["loss"] for line in said]
-        assert losses[1] < losses[0] / 100
-
-
-def test_the_c_program_says_itself_how_long_it_took(programs):
-    for program in programs.values():
-        run, units = contenders.many_c(program, members=3, steps=5, threads=2)
-        assert run()["seconds"] > 0
-        assert units == 15
+    assert programs.compiled("limits.c", ["-O1"], tmp_path / "limits")
+    assert programs.compiled("limits.c", ["--no-such"], tmp_path / "limits") is None
+    monkeypatch.setattr(programs, "FLAGS", (("--no-such",), ("-O1",)))
+    built = programs.builds("moons", tmp_path)
+    assert [program.flags for program in built] == ["-O1 -ffast-math"]
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert programs.build(tmp_path) == {}
 
 
 OURS = [
-    ("seed_train", {"steps": 5}),
-    ("seed_fit", {"steps": 5}),
-    ("seed_dispatched", {"steps": 2}),
-    ("seed_equinox", {"steps": 2}),
-    ("seed_nnx", {"steps": 2}),
+    ("step_train", {"problem": "seed, Adam", "steps": 5}),
+    ("step_fit", {"problem": "moons, batches", "steps": 5}),
+    ("step_dispatched", {"problem": "seed", "steps": 2}),
+    ("step_equinox", {"problem": "moons", "steps": 2}),
+    ("step_nnx", {"problem": "seed", "steps": 2}),
     ("many_train_many", {"members": 4, "steps": 2}),
     ("many_vmap_plain", {"members": 4, "steps": 2}),
     ("moons_training", {"steps": 2}),
@@ -52,7 +50,7 @@ OURS = [
     ("wide_nnx", {"rows": 8, "batch": 4}),
     ("peak_jax", {"size": 8}),
     ("growth", {"sizes": [3, 4, 1], "batch": 4, "members": 3, "steps": 2}),
-    ("seed_torch", {"steps": 2}),
+    ("step_torch", {"problem": "seed, Adam", "steps": 2}),
     ("seed_micrograd", {"steps": 2}),
     ("many_torch_bmm", {"members": 4, "steps": 2}),
     ("many_torch_func", {"members": 4, "steps": 2}),
@@ -122,7 +120,7 @@ def test_only_what_is_not_installed_is_absent():
 
 
 def test_a_process_that_failed_is_told_by_the_last_line_of_its_stderr():
-    error = subprocess.CalledProcessError(2, "program", stderr="Traceback\nno, 3\n")
+    error = subprocess.CalledProcessError(2, "program", stderr=b"Traceback\nno, 3\n")
     assert contenders.trouble(error) == {"failed": "no, 3"}
-    error = subprocess.CalledProcessError(2, "program", stderr="")
+    error = subprocess.CalledProcessError(2, "program", stderr=b"")
     assert contenders.trouble(error) == {"failed": "exit code 2"}

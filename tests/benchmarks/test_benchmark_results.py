@@ -22,16 +22,20 @@ ABSENT = Turns([], {}, {}, "", 'needs torch: pip install "funcgrad[bench]"', "")
 FAILED = Turns([2.0], {}, {"python": "3"}, "", "", "no room")
 
 
+def products(count):
+    return {"multiply-add": count}
+
+
 def wide():
-    """Return rows of a net with 100 multiply-adds a row, and of two limits."""
-    net = Contender("f", {}, multiply_adds=100)
-    peak = Contender("p", {}, kind="limit", multiply_adds=0.5)
-    case = Case("wide", "a net", "row", {
+    """Return rows of a net with 100 multiply-adds a step, and of two limits."""
+    net = Contender("f", {}, work=products(100))
+    peak = Contender("p", {}, kind="limit", work=products(1))
+    case = Case("wide", "a net", "step", {
         "first": net, "second": net, "slow peak": peak, "peak": peak, "nobody": net,
-    })  # fmt: skip
+    }, rows=3)  # fmt: skip
     return results.rows_of(case, {
-        "first": ran(6.0, 1.0, 2.0), "second": ran(8.0), "slow peak": ran(0.01),
-        "peak": ran(0.005), "nobody": ABSENT,
+        "first": ran(6.0, 1.0, 2.0), "second": ran(8.0), "slow peak": ran(0.02),
+        "peak": ran(0.01), "nobody": ABSENT,
     })  # fmt: skip
 
 
@@ -56,51 +60,90 @@ def test_times_are_told_in_the_unit_that_suits_them(seconds, said):
 
 def test_cells_stand_under_their_headers():
     first, second, *_ = wide()
-    cells = dict(
-        zip(results.HEADER, results.cells(second._replace(times=())), strict=True)
-    )
+    second = second._replace(times=(), times_c=2.5, share_of_limit=0.12345)
+    cells = dict(zip(results.HEADER, results.cells(second), strict=True))
     assert cells == {
         "case": "a net", "contender": "second", "median": "8 s", "minimum": "8 s",
-        "per": "row", "ratio": "4", "rounds": "1", "note": "0 rows/s, 12% of peak",
+        "per": "step", "ratio": "4", "times C": "2.5", "of limit": "12.3 %",
+        "rounds": "1", "note": "0 rows/s, 12% of the matmul peak",
     }  # fmt: skip
     assert results.cells(first)[2:4] == ["2 s", "1 s"]
-    assert results.terminal_line(first).split()[:7] == [
-        "a", "net", "first", "2", "s", "1", "s",
-    ]  # fmt: skip
+    assert results.cells(first)[6:8] == ["", ""]
+    line = results.terminal_line(results.cells(first))
+    assert line.split()[:7] == ["a", "net", "first", "2", "s", "1", "s"]
 
 
 def test_speeds_are_told_in_units_of_a_thousand_millions():
-    net = Contender("f", {}, multiply_adds=3_000_000)
-    peak = Contender("p", {}, kind="limit", multiply_adds=0.5)
-    case = Case("growth", "a net", "step", {"net": net, "peak": peak})
-    turns = {"net": ran(2**-9), "peak": ran(2**-33)}
-    grown, limit = results.rows_of(case, turns)
-    # 3 million in 1/512 s, and half of one in 2^-33 s: 2^32, of two operations each.
-    assert results.note(grown) == "3,000,000 multiply-adds, 1.54 G/s, 36% of peak"
+    net = Contender("f", {}, work=products(3_000_000))
+    peak = Contender("p", {}, kind="limit", work=products(1))
+    tanh = Contender("p", {}, kind="limit", work={"tanh": 1})
+    case = Case("growth", "a net", "step", {"net": net, "peak": peak, "tanh": tanh})
+    turns = {"net": ran(2**-9), "peak": ran(2**-32), "tanh": ran(2e-9)}
+    grown, limit, other = results.rows_of(case, turns)
+    # 3 million in 1/512 s, and one in 2^-32 s, of two operations.
+    said = "3,000,000 multiply-adds, 1.54 G/s, 36% of the matmul peak"
+    assert results.note(grown) == said
     assert results.note(limit) == "8.59 GFLOP/s, 4.29 G multiply-adds/s"
-    row = Contender("f", {}, multiply_adds=100)
-    (epoch,) = results.rows_of(
-        Case("wide", "a net", "row", {"it": row}), {"it": ran(2**-10)}
-    )
-    assert results.note(epoch) == "1,024 rows/s"
+    assert results.note(other) == "0.5 G/s"
+    case = Case("wide", "a net", "step", {"it": Contender("f", {})}, rows=2)
+    (epoch,) = results.rows_of(case, {"it": ran(2**-10)})
+    assert results.note(epoch) == "2,048 rows/s"
 
 
 def test_rows_per_second_and_the_share_of_the_best_matmul_are_fields():
     first, second, slow, peak, nobody = wide()
-    assert peak.multiply_adds_per_second == 100 and peak.unit == "operation"
-    assert (first.rows_per_second, second.rows_per_second) == (0.5, 0.125)
+    assert peak.multiply_adds_per_second == 100 and peak.unit == "multiply-add"
+    assert (first.rows_per_second, second.rows_per_second) == (1.5, 0.375)
     assert (first.share_of_peak, second.share_of_peak) == (0.5, 0.125)
     for row in (slow, peak, nobody):
         assert row.share_of_peak is row.rows_per_second is None
         assert math.isnan(row.ratio)
 
 
+def test_the_seconds_of_an_operation_are_those_of_its_best_turn():
+    rows = wide()
+    assert results.seconds_of(rows) == {"multiply-add": 0.01}
+    quicker = rows[2]._replace(times=(0.3, 0.004), minimum=0.004)
+    tanh = rows[3]._replace(unit="tanh", times=(0.5,), minimum=0.5)
+    absent = rows[3]._replace(unit="byte", times=(), minimum=float("nan"))
+    expected = {"multiply-add": 0.004, "tanh": 0.5}
+    assert results.seconds_of([*rows, quicker, tanh, absent]) == expected
+
+
+def test_times_are_compared_with_the_limit_and_with_the_fastest_c():
+    work = {"multiply-add": 10, "dependent-tanh": 2}
+    kinds = {"it": "funcgrad", "C": "C", "faster C": "C", "nobody": "other"}
+    contenders = {
+        name: Contender("f", {}, kind, work=work) for name, kind in kinds.items()
+    }
+    contenders["peak"] = Contender("p", {}, "limit", work=products(1))
+    turns = {"it": ran(8.0), "C": ran(4.0), "faster C": ran(2.0), "peak": ran(0.1)}
+    case = Case("seed", "case", "step", contenders)
+    turns["nobody"] = ABSENT
+    seconds = {"multiply-add": 0.05, "dependent-tanh": 0.5}
+    it, c, faster, nobody, peak = results.rows_of(case, turns, seconds)
+    assert [row.times_c for row in (it, c, faster)] == [4, 2, 1]
+    assert [row.share_of_limit for row in (it, c, faster)] == [0.125, 0.25, 0.5]
+    assert it.limit == nobody.limit == 1  # two tanh, one after the other
+    assert nobody.times_c is nobody.share_of_limit is None
+    assert peak.times_c is peak.limit is peak.share_of_limit is None
+    del contenders["C"], contenders["faster C"]
+    for row in results.rows_of(case, turns):
+        assert row.times_c is row.limit is row.share_of_limit is None
+
+
+def test_the_flags_that_won_are_told():
+    case = Case("seed", "case", "step", {"C": Contender("f", {}, "C", flags="-O3 -DX")})
+    (row,) = results.rows_of(case, {"C": ran(1.0)})
+    assert row.flags == results.note(row) == "-O3 -DX"
+
+
 def test_growth_is_compared_with_the_best_of_its_own_curve():
-    net = Contender("growth", {}, multiply_adds=10)
+    net = Contender("growth", {}, work=products(10))
     case = Case("growth", "width", "step", {
         "small": net,
-        "middle": net._replace(multiply_adds=1_000_000),
-        "large": net._replace(multiply_adds=2_000_000),
+        "middle": net._replace(work=products(1_000_000)),
+        "large": net._replace(work=products(2_000_000)),
     })  # fmt: skip
     turns = {"small": ran(1e-6), "middle": ran(3.0), "large": ran(4.0)}
     small, middle, large = results.rows_of(case, turns)
@@ -114,7 +157,7 @@ def test_growth_is_compared_with_the_best_of_its_own_curve():
 
 
 def test_a_ratio_is_to_nobody_where_the_best_is_not_there():
-    net = Contender("growth", {}, multiply_adds=10)
+    net = Contender("growth", {}, work=products(10))
     rows = results.rows_of(Case("growth", "width", "step", {"it": net}), {"it": ABSENT})
     assert math.isnan(rows[0].ratio)
     pair = {"nobody": net, "it": net}
@@ -141,7 +184,7 @@ def test_notes_tell_the_figures_and_who_is_absent_or_failed():
     assert results.note(b) == "failed: no room" and b.median == 2
     assert results.note(c) == "python 3.9, torch 2"
     first, _, _, peak, _ = wide()
-    assert results.note(first) == "0 rows/s, 50% of peak"
+    assert results.note(first) == "2 rows/s, 50% of the matmul peak"
     assert results.note(peak).startswith("2e-07 GFLOP/s")
 
 
@@ -158,6 +201,7 @@ def test_everything_is_in_the_json(tmp_path):
         assert line["times"] == list(row.times)
         assert line["share_of_peak"] == row.share_of_peak
         assert line["multiply_adds"] == row.multiply_adds
+        assert line["work"] == row.work
     assert told["rows"][-1]["median"] is None  # JSON has no nan
     assert told["rows"][-1]["absent"] == ABSENT.absent
 
@@ -174,7 +218,8 @@ def test_the_table_is_written_as_csv_and_as_markdown(tmp_path):
     assert [line["note"] for line in lines] == [results.note(row) for row in rows]
     text = (tmp_path / "results.md").read_text()
     assert text.startswith("2026-01-02, a chip, 2 cores, Linux, load 0.2; python 3, ")
-    assert "| a net | first | 2 s | 1 s | row | 1 | 3 | 0 rows/s, 50% of peak |" in text
+    line = "| a net | first | 2 s | 1 s | step | 1 |  |  | 3 | 2 rows/s, 50% of "
+    assert line in text
 
 
 def test_versions_are_those_of_whoever_told_them_first():

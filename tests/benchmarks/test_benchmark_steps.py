@@ -18,7 +18,7 @@ import pytest
 from fake_interpreters import script
 
 import funcgrad as fg
-from benchmarks import cases, contenders
+from benchmarks import contenders, programs, roofline
 
 pytestmark = pytest.mark.filterwarnings("default")  # peers warn as they like
 
@@ -54,23 +54,30 @@ def updates(monkeypatch):
     return done
 
 
+SEED = {"problem": "seed", "steps": 7}
 SEED_NUMBERS = 3 * 4 + 4 + 4 * 4 + 4 + 4 * 1 + 1
+MOONS_NUMBERS = 2 * 16 + 16 + 16 * 16 + 16 + 16 + 1
+SMALL_NUMBERS = 16 * 64 + 64 + 64 * 64 + 64 + 64 + 1
 WIDE_NUMBERS = 784 * 512 + 512 + 512 * 512 + 512 + 512 * 10 + 10
 
 
 @pytest.mark.parametrize(
     ("name", "arguments", "units", "steps", "numbers"),
     [
-        ("seed_train", {"steps": 7}, 7, 7, SEED_NUMBERS),
-        ("seed_fit", {"steps": 7}, 7, 7, SEED_NUMBERS),
-        ("seed_dispatched", {"steps": 7}, 7, 7, SEED_NUMBERS),
-        ("seed_equinox", {"steps": 7}, 7, 7, SEED_NUMBERS),
-        ("seed_nnx", {"steps": 7}, 7, 7, SEED_NUMBERS),
-        ("moons_training", {"steps": 7}, 1, 7, 2 * 16 + 16 + 16 * 16 + 16 + 16 + 1),
-        ("wide_train", {"rows": 11, "batch": 3}, 9, 3, WIDE_NUMBERS),
-        ("wide_fit", {"rows": 11, "batch": 3}, 9, 3, WIDE_NUMBERS),
-        ("wide_equinox", {"rows": 11, "batch": 3}, 9, 3, WIDE_NUMBERS),
-        ("wide_nnx", {"rows": 11, "batch": 3}, 9, 3, WIDE_NUMBERS),
+        ("step_train", SEED, 7, 7, SEED_NUMBERS),
+        ("step_fit", SEED, 7, 7, SEED_NUMBERS),
+        ("step_dispatched", SEED, 7, 7, SEED_NUMBERS),
+        ("step_equinox", SEED, 7, 7, SEED_NUMBERS),
+        ("step_nnx", SEED, 7, 7, SEED_NUMBERS),
+        ("step_train", {**SEED, "problem": "seed, Adam"}, 7, 7, SEED_NUMBERS),
+        ("step_equinox", {**SEED, "problem": "small"}, 7, 7, SMALL_NUMBERS),
+        ("step_train", {**SEED, "problem": "moons, batches"}, 7, 7, MOONS_NUMBERS),
+        ("step_fit", {**SEED, "problem": "moons, batches"}, 7, 7, MOONS_NUMBERS),
+        ("moons_training", {"steps": 7}, 1, 7, MOONS_NUMBERS),
+        ("wide_train", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS),
+        ("wide_fit", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS),
+        ("wide_equinox", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS),
+        ("wide_nnx", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS),
         (
             "growth",
             {"sizes": [3, 4, 1], "batch": 4, "members": 1, "steps": 7},
@@ -111,10 +118,14 @@ def test_every_row_of_a_batch_is_seen(monkeypatch):
         seen.clear()
         contender(name, rows=11, batch=3)[0]()
         assert set(seen) == {((3, 10), (3,))}, name
-    for name in ("seed_train", "seed_fit", "seed_dispatched"):
+    for name in ("step_train", "step_fit", "step_dispatched"):
         seen.clear()
-        contender(name, steps=1)[0]()
+        contender(name, problem="seed", steps=1)[0]()
         assert set(seen) == {((4, 1), (4, 1))}, name
+    for name in ("step_train", "step_fit"):
+        seen.clear()
+        contender(name, problem="moons, batches", steps=1)[0]()
+        assert ((32, 1), (32, 1)) in seen, name
     seen.clear()
     contender("moons_training", steps=1)[0]()
     assert set(seen) == {((100, 1), (100, 1))}
@@ -157,23 +168,25 @@ def test_growth_with_members_counts_a_step_of_all_as_one(results):
     assert states.step.tolist() == [5, 5, 5]
 
 
-def test_peaks_are_products_whose_operations_are_counted(results):
+def test_peaks_are_products_whose_multiply_adds_are_counted(results):
     run, units = contenders.peak_jax(8)
     run()
-    assert units == 8 * 8 * (8 + 8)  # each number is a sum of 8 products
+    assert units == 8 * 8 * 8  # each number is a sum of 8 products
     assert results[-1].tolist() == [[8.0] * 8] * 8
     run, units = contender("peak_torch", size=8)
-    assert units == 8 * 8 * (8 + 8)
+    assert units == 8 * 8 * 8
     assert run().tolist() == [[8.0] * 8] * 8
 
 
 @pytest.mark.parametrize(
     ("name", "arguments", "units", "steps", "rows"),
     [
-        ("seed_torch", {"steps": 7}, 7, 7, (4,)),
+        ("step_torch", SEED, 7, 7, (4,)),
+        ("step_torch", {**SEED, "problem": "seed, Adam"}, 7, 7, (4,)),
+        ("step_torch", {**SEED, "problem": "moons"}, 7, 7, (100,)),
         ("many_torch_bmm", {"members": 3, "steps": 7}, 21, 7, (3, 4)),
-        ("wide_torch", {"rows": 11, "batch": 3, "fused": False}, 9, 3, (3,)),
-        ("wide_torch", {"rows": 11, "batch": 3, "fused": True}, 9, 3, (3,)),
+        ("wide_torch", {"rows": 11, "batch": 3, "fused": False}, 3, 3, (3,)),
+        ("wide_torch", {"rows": 11, "batch": 3, "fused": True}, 3, 3, (3,)),
     ],
 )
 def test_updates_by_torch_are_those_of_the_units(
@@ -288,62 +301,79 @@ def test_processes_are_told_all_steps_and_run_once_a_turn(
     assert said in command
 
 
-def test_nanoseconds_of_the_c_program_become_seconds_of_all_its_steps(tmp_path):
-    lines = (
-        f'echo "$@" >> {tmp_path / "log"}',
-        """echo '{"nanoseconds_per_step": 2}'""",
-    )
+def test_the_seconds_of_a_c_program_are_of_all_its_units(tmp_path):
+    lines = (f'echo "$@" >> {tmp_path / "log"}', """echo '{"seconds": 2}'""")
     program = script(tmp_path / "program", *lines)
-    run, units = contenders.many_c(program, members=3, steps=5, threads=4)
-    assert (run(), units) == ({"seconds": 2e-9 * 15}, 15)
-    run, units = contenders.seed_c(program, steps=7)
-    assert (run(), units) == ({"seconds": 2e-9 * 7}, 7)
+    run, units = contenders.many_c(program, "seed", members=3, steps=5, threads=4)
+    assert (run(), units) == ({"seconds": 2}, 15)
+    run, units = contenders.step_c(program, "moons", steps=7)
+    assert (run(), units) == ({"seconds": 2}, 7)
+    run, units = contenders.limit_c(program, "tanh", count=9, threads=2)
+    assert (run(), units) == ({"seconds": 2}, 18)
     # Nets, steps and threads, in the order in which the program takes them.
-    assert (tmp_path / "log").read_text().split("\n")[:2] == ["3 5 4", "1 7 1"]
+    said = (tmp_path / "log").read_text().splitlines()
+    assert said == ["3 5 4", "1 7 1", "tanh 9 2"]
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
+def losses_of_funcgrad(problem, steps):
+    """Return those of its training from where the C program begins."""
+    _, fg, _, objective, optimizer, data = contenders.jax_problem(problem)
+    params = tuple(
+        fg.Layer(np.float32(w), np.float32(b))
+        for w, b in contenders.layers_of_c(problem)
+    )
+    run = jax.jit(lambda s: fg.train(objective, optimizer, s, data, steps=steps)[1])
+    return np.float64(run(fg.init_state(params, optimizer)))
+
+
+@pytest.mark.parametrize("problem", programs.RACES)
+def test_the_c_program_does_the_steps_of_funcgrad(tmp_path, problem):
+    """With tanhf and inline; three nets on two threads are two and one."""
     if shutil.which("cc") is None:
         pytest.skip("needs a C compiler")
-    return cases.build_c(tmp_path_factory.mktemp("c"))
-
-
-def nets_of_c(count, seed):
-    """Yield the parameters that the C program draws on a thread."""
-    state = 12345 + 977 * seed
-    for _ in range(count):
-        numbers = []
-        for _ in range(SEED_NUMBERS):
-            state = (state * 1664525 + 1013904223) % 2**32
-            numbers.append((state >> 8) / 2**23 - 1)
-        numbers, params = np.float32(numbers), []
-        for a, b in ((3, 4), (4, 4), (4, 1)):
-            w, bias, numbers = np.split(numbers, [a * b, a * b + b])
-            params.append(fg.Layer(w.reshape(a, b), bias))
-        yield tuple(params)
-
-
-def test_the_c_program_does_the_steps_of_funcgrad(programs):
-    """From its own first weights; three nets on two threads are two and one."""
-    model, optimizer = fg.mlp(contenders.SEED_SIZES), optax.sgd(contenders.RATE)
-    data = np.float32(contenders.SEED_X), np.float32(contenders.SEED_Y)
-    objective = fg.objective(model, fg.squared_error)
-    run = jax.jit(lambda s: fg.train(objective, optimizer, s, data, steps=9)[1])
-    expected = sum(
-        np.float64(run(fg.init_state(params, optimizer)))
-        for params in (*nets_of_c(2, seed=0), *nets_of_c(1, seed=1))
-    )
-    # A thousandth: far above nine steps of rounding with -ffast-math, some 1e-6, and
-    # far below what a step more or less, another rate or another row would change.
-    assert np.all(abs(np.diff(expected)) > 0.01 * expected[1:])
-    assert programs
-    for program in programs.values():
+    expected = losses_of_funcgrad(problem, 9)
+    # Adam's are funcgrad's and so Optax's. Nine steps of rounding are some 1e-6 of the
+    # loss, and a step more or less changes it by far more than the tolerance.
+    assert np.all(expected[:-1] - expected[1:] > 1e-4 * expected[1:])
+    built = programs.builds(problem, tmp_path)
+    for program in built[: 1 if problem == "moons" else 2]:
         for steps in (1, 8, 9):
-            command = [program, "3", str(steps), "2"]
-            said = subprocess.run(command, capture_output=True, check=True).stdout
-            loss = json.loads(said)["loss"]
-            assert loss == pytest.approx(expected[steps - 1], rel=1e-3)
+            said = contenders.run_c(program.path, problem, 3, steps, 2)
+            assert said["loss"] == pytest.approx(3 * expected[steps - 1], rel=1e-5)
+
+
+def test_what_the_c_program_is_not_given_it_refuses(tmp_path):
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    net, *_ = programs.builds("seed", tmp_path, quick=True)
+    limits = programs.compiled("limits.c", ["-O1"], tmp_path / "limits")
+    for command in (
+        [net.path, "1", "1", "1"], [net.path], [limits.path, "speed", "1", "1"],
+        [limits.path, "tanh", "0", "1"], [limits.path, "tanh"],
+    ):  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, input="few")
+        assert done.returncode == 2 and done.stderr.startswith("use: "), command
+
+
+@pytest.mark.parametrize("kind", roofline.THROUGHPUTS + roofline.LATENCIES)
+def test_every_limit_is_measured(tmp_path_factory, kind):
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    folder = tmp_path_factory.mktemp("limits")
+    program = programs.compiled("limits.c", ["-O1"], folder / "limits")
+    run, units = contenders.limit_c(program.path, kind, count=10_000, threads=2)
+    assert run()["seconds"] > 0 and units == 20_000
+
+
+def test_the_rational_tanh_is_tanh(tmp_path):
+    """The first of a chain, which begins with 0.75."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    program = programs.compiled("limits.c", ["-O1"], tmp_path / "limits")
+    command = [program.path, "dependent-tanh", "1", "1"]
+    said = subprocess.run(command, capture_output=True, check=True).stdout
+    # Half a dozen roundings of 6e-8 each.
+    assert json.loads(said)["result"] == pytest.approx(np.tanh(0.75), rel=4e-7)
 
 
 FAKE_CLOCK = """#include <time.h>
@@ -362,13 +392,11 @@ def test_the_seconds_of_the_c_program_come_back_as_they_were(tmp_path):
     if shutil.which("cc") is None:
         pytest.skip("needs a C compiler")
     (tmp_path / "fake.h").write_text(FAKE_CLOCK)
-    program = str(tmp_path / "seed_net")
-    command = ["cc", "-include", str(tmp_path / "fake.h"), str(cases.C_SOURCE)]
-    subprocess.run([*command, "-pthread", "-o", program, "-lm"], check=True)
-    run, units = contenders.many_c(program, members=5, steps=3, threads=2)
-    # 7.5e9 / 15 has no more digits than are printed; 1e-9 is rounded, and a product.
-    assert run()["seconds"] == pytest.approx(7.5, rel=1e-15)
-    assert units == 15
+    problem = contenders.PROBLEMS["seed"]
+    flags = ["-include", str(tmp_path / "fake.h"), *programs.definitions(problem)]
+    program = programs.compiled("mlp.c", flags, tmp_path / "mlp")
+    run, units = contenders.many_c(program.path, "seed", members=5, steps=3, threads=2)
+    assert (run(), units) == ({"seconds": 7.5}, 15)
 
 
 @pytest.fixture
