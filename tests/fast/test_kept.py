@@ -29,6 +29,7 @@ def test_values_and_derivatives_of_any_order_are_those_of_the_identity(shape):
 def test_a_barrier_keeps_it_on_cpus_and_where_there_are_rows(platform, rows, is_kept):
     traced = jax.jit(jax.grad(through)).trace(jnp.ones((rows, 3)))
     text = traced.lower(lowering_platforms=(platform,)).as_text()
-    assert ("optimization_barrier" in text) == is_kept
+    gains = jax.__version_info__ >= (0, 11)  # before, there is none
+    assert ("optimization_barrier" in text) == (is_kept and gains)
     forward = jax.jit(kept).lower(jnp.ones((rows, 3))).as_text()
     assert "optimization_barrier" not in forward

@@ -92,6 +92,9 @@ def test_transformed_it_is_what_the_transformed_matmul_is(
         assert np.abs(b).max() > 0
 
 
+HAS_LOOPS = jax.__version_info__ >= (0, 11)  # before, they are slower than dots
+
+
 def lowered(f, x_shape, w_shape, platform, dtype=jnp.float32):
     shapes = jax.ShapeDtypeStruct(x_shape, dtype), jax.ShapeDtypeStruct(w_shape, dtype)
     return jax.jit(f).trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
@@ -107,10 +110,12 @@ def gradient(x, w):
 )
 def test_a_small_product_is_a_dot_except_on_a_cpu(x_shape, w_shape, platform, is_dot):
     """Forward and backward, in the program lowered for one platform."""
+    in_loops = platform == "cpu" and x_shape[0] == 99 and HAS_LOOPS
+    is_dot = is_dot or (x_shape[0] == 99 and not HAS_LOOPS)
     for f in (product, gradient):
         text = lowered(f, x_shape, w_shape, platform)
         assert ("dot_general" in text) == is_dot
-        assert ("while" in text) == (platform == "cpu" and x_shape[0] == 99)
+        assert ("while" in text) == in_loops
 
 
 @pytest.mark.parametrize(
