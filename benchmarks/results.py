@@ -95,11 +95,9 @@ def row_of(
     seconds: Mapping[str, float],
 ) -> Row:  # fmt: skip
     median = statistics.median(done.times) if done.times else NAN
-    work, ran, is_limit = (
-        contender.work or {},
-        bool(done.times),
-        contender.kind == "limit",
-    )
+    work, ran = contender.work or {}, bool(done.times)
+    is_limit = contender.kind == "limit"
+    has_rows = case.rows and ran and not is_limit
     products = work.get("multiply-add")
     least = limit(work, seconds) if work and seconds and not is_limit else None
     return Row(
@@ -111,9 +109,7 @@ def row_of(
         multiply_adds_per_second=products / median if products and ran else None,
         limit=least,
         share_of_limit=least / median if least and ran else None,
-        rows_per_second=case.rows / median
-        if case.rows and ran and not is_limit
-        else None,
+        rows_per_second=case.rows / median if has_rows else None,
         steps=contender.steps,
         peak_memory=done.figures.get("peak_memory"),
         flags=contender.flags,

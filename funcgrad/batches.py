@@ -49,7 +49,7 @@ def permutation(key: jax.Array, n: int) -> jax.Array:
     the two. There is nothing to sort, and whole numbers alone take part, so that it is
     the same order on every platform. A number stays where it is in all rounds with a
     probability of 2^-24. Sources: Hoang, Morris and Rogaway 2012; the hash is the last
-    step of Appleby's MurmurHash3.
+    step of Appleby's MurmurHash3, whose highest bit is the one that is looked at.
     """
     pivots, salts = jax.random.bits(key, (2, _ROUNDS), jnp.uint32)
     size = jnp.uint32(n)

@@ -144,15 +144,17 @@ def fit(
     batches go on too. What was passed in stays as it was.
     """
     progress = who_prints(progress, print_progress, "funcgrad.print_progress")
-    state = params if isinstance(params, State) else init_state(params, optimizer)
+    if isinstance(params, State):  # of NumPy arrays, as `train_many` returns them
+        state = jax.tree.map(jnp.asarray, params)
+    else:
+        state = init_state(params, optimizer)
     steps = check_steps(steps, state.step)
     data = as_arrays("data", data)
     rows = batch_rows(data, batch_size, key)
     objective, optimizer = hashable(objective), _hashable(optimizer)
     check_data(objective, state.params, data, batch_shapes(data, rows))
     first_step = int(state.step)
-
-    run_chunk = _compiled(_platform(state))
+    run_chunk = _compiled(next(iter(jax.tree.leaves(state)[0].devices())).platform)
 
     def run(start: State, n: int) -> tuple[State, np.ndarray]:
         end, losses = run_chunk(objective, optimizer, batch_size, start, data, key, n)
@@ -203,12 +205,6 @@ def _compiled(platform: str) -> Callable[..., Any]:
     """Return `_run_chunk` as it is compiled for this platform."""
     options = compiler_options(platform, is_group=False)
     return jax.jit(_run_chunk, static_argnums=(0, 1, 2), compiler_options=options)
-
-
-def _platform(tree: Any) -> str:
-    """Return the platform of the devices that an array of the tree lies on."""
-    devices = {d for leaf in jax.tree.leaves(tree) for d in leaf.devices()}
-    return next(iter(devices)).platform
 
 
 def _run_chunk(

@@ -21,6 +21,14 @@ def inner_programs(eqn: Any) -> list[Any]:
     return found
 
 
+def dot_dimensions(eqn: Any) -> Any:
+    """Return ((summed of a, of b), (batch of a, of b)): the axes of a dot of a and b.
+
+    A `product`, which `fast.product` makes, is a dot of two matrices.
+    """
+    return eqn.params.get("dimension_numbers", (((1,), (0,)), ((), ())))
+
+
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int] | None:
     """Return how many operands of a scan are constants and how many are carried.
 

@@ -263,3 +263,24 @@ def test_a_fit_may_be_longer_than_what_the_device_keeps():
         steps=steps, progress=None,
     )  # fmt: skip
     assert fit.history.loss.tolist() == [-float(i) for i in range(steps)]
+
+
+def test_a_member_of_many_is_trained_on():
+    """`train_many` returns NumPy arrays; what goes on from them is the same run."""
+
+    def objective(w, x):
+        return jnp.sum((w - x) ** 2)
+
+    key, data = jax.random.key(0), jnp.ones(3)
+    rates = {"learning_rate": np.array([0.125, 0.25])}
+    states, _ = fg.train_many(
+        objective, optax.sgd, jax.random.normal, rates, data, steps=2, key=key
+    )
+    member = fg.select(states, 1)
+    assert isinstance(member.params, (np.ndarray, np.generic))
+    given = {"data": data, "steps": 3, "progress": None}
+    ended = fg.fit(objective, optax.sgd(0.25), member, **given)
+    again = fg.fit(objective, optax.sgd(0.25), jax.device_put(member), **given)
+    assert int(ended.state.step) == 5
+    assert ended.history.loss.tolist() == again.history.loss.tolist()
+    assert len(set(ended.history.loss.tolist())) == 3

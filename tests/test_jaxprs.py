@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from funcgrad.jaxprs import inner_programs, opened, scan_counts
+from funcgrad.fast.product import product
+from funcgrad.jaxprs import dot_dimensions, inner_programs, opened, scan_counts
 
 
 def equation(f, *args, name):
@@ -57,3 +58,13 @@ def test_inner_programs_are_found_alone_and_in_lists():
     names = [opened(p)[0].eqns[0].primitive.name for p in inner_programs(choice)]
     assert names == ["cos", "sin"]
     assert inner_programs(equation(jnp.sin, x, name="sin")) == []
+
+
+def test_a_product_is_a_dot_of_two_matrices():
+    x, w = jnp.ones((4, 3)), jnp.ones((3, 2))
+    small = equation(product, x, w, name="product")
+    dot = equation(jnp.matmul, x, w, name="dot_general")
+    assert dot_dimensions(small) == dot_dimensions(dot) == (((1,), (0,)), ((), ()))
+    pairs = jnp.stack([x, x]), jnp.stack([w, w])
+    batched = equation(jnp.matmul, *pairs, name="dot_general")
+    assert dot_dimensions(batched) == (((2,), (1,)), ((0,), (0,)))

@@ -19,8 +19,9 @@ from jax.interpreters import ad, batching, mlir
 # multiply-adds than this; beyond, calling a dot pays.
 _WIDEST_OF_A_LOOP = 32
 _MULTIPLY_ADDS_OF_A_DOT = 65536
-# A dot of operands up to these sizes is faster if neither is transposed.
-_MOST_ROWS, _MOST_INPUTS = 64, 4096
+# A dot of operands up to these sizes is faster if neither is transposed, unless its
+# result has next to no columns.
+_MOST_ROWS, _MOST_INPUTS, _FEWEST_COLUMNS = 64, 4096, 8
 # A sum is better than a loop up to so many multiply-adds, and up to so many where there
 # are few rows and terms; from there on XLA hands it to a library, ten times as slow.
 _MULTIPLY_ADDS_OF_A_LOOP, _MULTIPLY_ADDS_OF_A_LIBRARY = 1025, 4096
@@ -85,7 +86,9 @@ def _dot_along(a: jax.Array, b: jax.Array) -> jax.Array:
     up to twice as long as making it and one that reads it along.
     """
     is_small = a.shape[1] <= _MOST_ROWS and a.size <= _MOST_INPUTS
-    return (lax.optimization_barrier(a) if is_small and b.shape[1] >= 8 else a) @ b
+    if is_small and b.shape[1] >= _FEWEST_COLUMNS:
+        a = lax.optimization_barrier(a)
+    return a @ b
 
 
 def multiply_then_sum(a: jax.Array, b: jax.Array) -> jax.Array:

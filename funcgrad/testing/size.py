@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from funcgrad.jaxprs import inner_programs, opened
+from funcgrad.jaxprs import dot_dimensions, inner_programs, opened
 
 # What a scalar costs over all walks, a multiply-add inside a product, and a taped
 # number: rough, as measured in docs/speed.md, since they only keep long checks away.
@@ -31,12 +31,10 @@ def count(program: Any) -> tuple[float, float]:
         made = sum(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars)
         if not inner:
             scalars += made
-        if eqn.primitive.name == "dot_general":
-            (summed, _), _ = eqn.params["dimension_numbers"]
+        if eqn.primitive.name in ("dot_general", "product"):
+            (summed, _), _ = dot_dimensions(eqn)
             shape = eqn.invars[0].aval.shape
             terms += made * math.prod(shape[i] for i in summed)
-        elif eqn.primitive.name == "product":
-            terms += made * eqn.invars[0].aval.shape[1]
         elif eqn.primitive.name == "conv_general_dilated":
             kernel = eqn.invars[1].aval.shape
             out = eqn.params["dimension_numbers"].rhs_spec[0]

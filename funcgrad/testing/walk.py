@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from funcgrad.jaxprs import opened, scan_counts
+from funcgrad.jaxprs import dot_dimensions, opened, scan_counts
 from funcgrad.testing.arithmetic import (
     Doubtful,
     Event,
@@ -473,7 +473,7 @@ def _cumulative(better: str) -> Callable[[Any, list[Any], Exact], Any]:
 
 
 def _dot_general(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
-    (left_sum, right_sum), (left_batch, right_batch) = eqn.params["dimension_numbers"]
+    (left_sum, right_sum), (left_batch, right_batch) = dot_dimensions(eqn)
     a, b = (x if is_real(x) else numbers.lift(x) for x in inputs)
     left = [i for i in range(a.ndim) if i not in (*left_sum, *left_batch)]
     right = [i for i in range(b.ndim) if i not in (*right_sum, *right_batch)]
@@ -488,12 +488,6 @@ def _dot_general(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
         _dtype(eqn),
     )
     return out.reshape((*batch, *rows, *columns))
-
-
-def _product(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
-    """Return a @ b, the small product of funcgrad's nets."""
-    a, b = (x if is_real(x) else numbers.lift(x) for x in inputs)
-    return numbers.contract(a[None], b[None], _dtype(eqn))[0]
 
 
 def _windows(
@@ -902,7 +896,7 @@ OTHERS: dict[str, Callable[[Any, list[Any], Exact], Any]] = {
     "ne": _compare("ne"),
     "optimization_barrier": lambda eqn, inputs, numbers: list(inputs),
     "polynomial": _polynomial,
-    "product": _product,
+    "product": _dot_general,
     "reduce_max": _reduce_best("maximum", "-inf"),
     "reduce_min": _reduce_best("minimum", "inf"),
     "reduce_precision": _reduce_precision,

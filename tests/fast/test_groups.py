@@ -131,9 +131,8 @@ def test_the_programs_have_the_precision_that_was_asked_for(monkeypatch):
             steps=1, key=KEY,
         )  # fmt: skip
 
-    groups.compiler_options(
-        "cpu", is_group=True
-    )  # tries its options once, and none of that counts
+    # Tries its options once, and none of that counts.
+    groups.compiler_options("cpu", is_group=True)
     monkeypatch.setattr(groups.jax, "jit", noted)
     run()
     with jax.default_matmul_precision("highest"):
