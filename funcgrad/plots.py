@@ -184,19 +184,18 @@ def png(figure: Figure) -> bytes:
 
 
 def start_early() -> None:
-    """Draw something on a thread of its own, so that the first picture comes quickly.
+    """Import matplotlib on a thread of its own, so that pictures come quickly.
 
-    Importing matplotlib and finding its fonts takes half a second, which a run can
-    spend while XLA, which needs no lock of Python's, compiles.
+    A run can spend that time while XLA, which needs no lock of Python's, compiles.
     """
 
-    def draw() -> None:
-        two = np.array([1.0, 2.0])
+    def load() -> None:
         # What fails here fails again, and is told, when the first picture is due.
         with suppress(Exception):
-            png(loss_curve(two, two, ""))
+            import matplotlib.backends.backend_agg
+            import matplotlib.figure  # noqa: F401
 
-    Thread(target=draw).start()
+    Thread(target=load).start()
 
 
 def _figure(size: tuple[float, float]) -> tuple[Figure, Any]:
