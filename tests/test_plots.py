@@ -1,5 +1,7 @@
 """Pictures show what they were given, each number at its place and in its colour."""
 
+import io
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -255,3 +257,11 @@ def test_pictures_of_hard_cases_can_be_drawn():
         ),
     ):
         assert plots.png(figure).startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_png_has_the_bytes_of_savefig():
+    step = np.arange(50.0)
+    first, second = (plots.loss_curve(step, np.exp(-step), "t") for _ in range(2))
+    buffer = io.BytesIO()
+    first.savefig(buffer, format="png", dpi=120)
+    assert plots.png(second) == buffer.getvalue()
