@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Told apart by people with colour blindness too; after Okabe and Ito.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 _GRID = 300
+_DPI = 120
 _MOST_NUMBERED_CLASSES = 20
 _MOST_NAMED_CLASSES = 30
 
@@ -40,6 +41,7 @@ def loss_curve(step: np.ndarray, loss: np.ndarray, title: str) -> Figure:
         axes.plot(middle, [np.median(loss[part]) for part in parts], color=_COLOURS[0])
     if np.all(loss > 0):
         axes.set_yscale("log")
+        _label_plainly(axes.yaxis, loss)
     axes.set(title=_as_text(title, 80), xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3, which="both", lw=0.5)
     return figure
@@ -165,8 +167,10 @@ def score_against(
         axes.scatter(values[best], scores[best], s=60, color=_COLOURS[1], marker="*")
         if np.ptp(np.log(values)) > np.log(20):
             axes.set_xscale("log")
+            _label_plainly(axes.xaxis, values)
         if np.all(scores[good] > 0):
             axes.set_yscale("log")
+            _label_plainly(axes.yaxis, scores[good])
         axes.set(xlabel=label.replace("_", " "))
         axes.grid(alpha=0.3, lw=0.5)
     panels[0].set(ylabel="lowest loss on the rows of the score")
@@ -178,25 +182,28 @@ def score_against(
 
 def png(figure: Figure) -> bytes:
     """Return the figure as the bytes of a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    figure.set_dpi(_DPI)
+    # The bytes of `savefig`, which lays out all twice.
+    FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
 
 
 def start_early() -> None:
-    """Draw something on a thread of its own, so that the first picture comes quickly.
+    """Import matplotlib on a thread of its own, so that pictures come quickly.
 
-    Importing matplotlib and finding its fonts takes half a second, which a run can
-    spend while XLA, which needs no lock of Python's, compiles.
+    A run can spend that time while XLA, which needs no lock of Python's, compiles.
     """
 
-    def draw() -> None:
-        two = np.array([1.0, 2.0])
+    def load() -> None:
         # What fails here fails again, and is told, when the first picture is due.
         with suppress(Exception):
-            png(loss_curve(two, two, ""))
+            import matplotlib.backends.backend_agg
+            import matplotlib.figure  # noqa: F401
 
-    Thread(target=draw).start()
+    Thread(target=load).start()
 
 
 def _figure(size: tuple[float, float]) -> tuple[Figure, Any]:
@@ -213,6 +220,13 @@ def _figure(size: tuple[float, float]) -> tuple[Figure, Any]:
         ) from error
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots()
+
+
+def _label_plainly(axis: Any, values: np.ndarray) -> None:
+    """Write 0.01 on a logarithmic axis: a typeset power of 10 takes 0.1 s to draw."""
+    axis.set_major_formatter("{x:g}")
+    within_a_decade = np.max(values) < 10 * np.min(values)
+    axis.set_minor_formatter("{x:g}" if within_a_decade else "")
 
 
 def _as_text(name: str, most: int = 40) -> str:

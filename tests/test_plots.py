@@ -1,5 +1,7 @@
 """Pictures show what they were given, each number at its place and in its colour."""
 
+import io
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -255,3 +257,23 @@ def test_pictures_of_hard_cases_can_be_drawn():
         ),
     ):
         assert plots.png(figure).startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_png_has_the_bytes_of_savefig():
+    step = np.arange(50.0)
+    first, second = (plots.loss_curve(step, np.exp(-step), "t") for _ in range(2))
+    buffer = io.BytesIO()
+    first.savefig(buffer, format="png", dpi=120)
+    assert plots.png(second) == buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(1e-3, 1.0, {"0.001", "0.01", "0.1", "1"}), (0.3, 0.6, {"0.3", "0.4", "0.6"})],
+)
+def test_numbers_on_a_logarithmic_axis_are_plain(low, high, expected):
+    axes = axes_of(plots.loss_curve(np.arange(2.0), np.array([high, low]), "t"))
+    labels = [*axes.get_yticklabels(), *axes.get_yticklabels(minor=True)]
+    said = {label.get_text() for label in labels}
+    assert expected <= said
+    assert not any("$" in text for text in said)

@@ -72,7 +72,7 @@ def _collect_less() -> None:
     A command ends soon, and what it made need not be searched for cycles as often as by
     default, nor at all at the end.
     """
-    gc.set_threshold(100_000, 50, 50)
+    gc.set_threshold(300_000, 50, 50)
     atexit.register(gc.freeze)
 
 

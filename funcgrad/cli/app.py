@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from funcgrad.cli.cache import cache_folder, keep_compiled
 from funcgrad.cli.doctor import doctor
 from funcgrad.cli.evaluate import evaluate
 from funcgrad.cli.predict import predict
@@ -31,6 +32,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -40,5 +42,15 @@ def _options(
             help="Show the version.",
         ),
     ] = False,
+    no_cache: Annotated[
+        bool,
+        typer.Option(
+            "--no-cache",
+            help="Compile all anew; neither read nor keep what was compiled in "
+            f"{cache_folder() or 'the cache folder'}.",
+        ),
+    ] = False,
 ) -> None:
-    pass
+    # The doctor is asked about what this device compiles now.
+    if not no_cache and context.invoked_subcommand != "doctor":
+        keep_compiled()

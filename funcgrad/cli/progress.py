@@ -1,5 +1,6 @@
 """Lines on stderr that follow a run, where that is a terminal."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +12,13 @@ from funcgrad.fitting import Progress
 @contextmanager
 def step_line(steps: int) -> Iterator[Callable[[Progress, Score], None]]:
     """Follow a run: its steps, loss, score, speed and time left."""
-    from rich.progress import TextColumn
 
-    with _line("step", steps, TextColumn("{task.description}")) as update:
+    def text() -> Any:
+        from rich.progress import TextColumn
+
+        return TextColumn("{task.description}")
+
+    with _line("step", steps, text) as update:
 
         def show(now: Progress, score: Score) -> None:
             text = (
@@ -28,14 +33,24 @@ def step_line(steps: int) -> Iterator[Callable[[Progress, Score], None]]:
 @contextmanager
 def member_line(members: int) -> Iterator[Callable[[int, int], None]]:
     """Follow a sweep: the nets that are done, and the time left."""
-    from rich.progress import TimeRemainingColumn
 
-    with _line("net", members, TimeRemainingColumn()) as update:
+    def time_left() -> Any:
+        from rich.progress import TimeRemainingColumn
+
+        return TimeRemainingColumn()
+
+    with _line("net", members, time_left) as update:
         yield lambda done, _: update(completed=done)
 
 
 @contextmanager
-def _line(what: str, total: int, last: Any) -> Iterator[Callable[..., None]]:
+def _line(
+    what: str, total: int, last: Callable[[], Any]
+) -> Iterator[Callable[..., None]]:
+    # Nobody would see it, and rich takes a while to import.
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda **changed: None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Line
@@ -43,7 +58,7 @@ def _line(what: str, total: int, last: Any) -> Iterator[Callable[..., None]]:
     line = Line(
         TextColumn(what + " {task.completed:,}/{task.total:,}"),
         BarColumn(bar_width=20),
-        last,
+        last(),
         console=Console(stderr=True),
         auto_refresh=False,
     )

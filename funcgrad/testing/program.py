@@ -270,7 +270,7 @@ def _is_type(x: Any, kind: Any) -> bool:
 def _constant(x: Any) -> Any:
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.extended):
         return x
-    return np.asarray(jnp.asarray(x))
+    return np.asarray(x, jnp.result_type(x))
 
 
 def _path(path: tuple[Any, ...], several: bool) -> str:

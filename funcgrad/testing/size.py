@@ -13,6 +13,8 @@ from funcgrad.jaxprs import dot_dimensions, inner_programs, opened
 # What a scalar costs over all walks, a multiply-add inside a product, and a taped
 # number: rough, as measured in docs/speed.md, since they only keep long checks away.
 SECONDS_PER_SCALAR, SECONDS_PER_TERM, BYTES_PER_SCALAR = 14e-6, 5e-6, 600
+# What a net's loss and its gradient make together, over what the loss makes alone.
+WITH_GRADIENT = 4
 MEMORY = 2e9
 
 
@@ -45,9 +47,13 @@ def count(program: Any) -> tuple[float, float]:
 def estimate(primal: Any, gradient: Any) -> tuple[float, float]:
     """Return the seconds and the bytes that a check will take, roughly."""
     scalars, terms = map(sum, zip(count(primal), count(gradient), strict=True))
-    seconds = scalars * SECONDS_PER_SCALAR + terms * SECONDS_PER_TERM
+    seconds = _seconds(scalars, terms)
     taped, products = count(primal)
     return seconds, (scalars + taped + products) * BYTES_PER_SCALAR
+
+
+def _seconds(scalars: float, terms: float) -> float:
+    return scalars * SECONDS_PER_SCALAR + terms * SECONDS_PER_TERM
 
 
 def refuse_if_too_large(primal: Any, gradient: Any, seconds: float) -> None:
@@ -70,13 +76,12 @@ def rows_that_fit(
     """Return how many rows of `batch` are checked in `seconds`, and what one takes.
 
     `objective(params, batch)` is a scalar; every leaf of `batch` has its rows first.
+    The gradient is not traced for this, as that takes longer than the loss.
     """
 
     def taken(rows: int) -> float:
         part = jax.tree.map(lambda a: a[:rows], batch)
-        primal = jax.make_jaxpr(objective)(params, part)
-        gradient = jax.make_jaxpr(jax.grad(objective))(params, part)
-        return estimate(primal, gradient)[0]
+        return WITH_GRADIENT * _seconds(*count(jax.make_jaxpr(objective)(params, part)))
 
     total = len(jax.tree.leaves(batch)[0])
     one, whole = taken(1), taken(total)
