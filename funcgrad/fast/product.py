@@ -49,7 +49,12 @@ def product(x: jax.Array, w: jax.Array) -> jax.Array:
     is_alone = jax.sharding.get_abstract_mesh().empty
     if not ((in_loops or is_small) and is_wide and is_alone):
         return x @ w
-    out = product_p.bind(x.reshape(rows, n_in), w, in_loops=in_loops)
+    x = x.reshape(rows, n_in)
+    if not _HAS_LOOPS and x.size * n_out < _MULTIPLY_ADDS_OF_A_LIBRARY:
+        # Where all is sums, those that JAX derives from this one are faster.
+        out = _mapped(x, w)
+    else:
+        out = product_p.bind(x, w, in_loops=in_loops)
     return out.reshape(*outer, n_out)
 
 
