@@ -1,5 +1,6 @@
 """Tiny neural nets as pure JAX functions, trained whole runs at a time."""
 
+from funcgrad.batches import Drawn
 from funcgrad.checkpoint import load, load_metadata, save
 from funcgrad.ensemble import (
     Sweep,
@@ -14,11 +15,12 @@ from funcgrad.ensemble import (
 from funcgrad.fitting import (
     DivergedError,
     Fit,
-    History,
     Progress,
     fit,
     print_progress,
+    watch,
 )
+from funcgrad.history import History
 from funcgrad.losses import (
     binary_cross_entropy,
     cross_entropy,
@@ -34,6 +36,7 @@ from funcgrad.version import __version__
 
 __all__ = [
     "DivergedError",
+    "Drawn",
     "Fit",
     "History",
     "Layer",
@@ -69,4 +72,5 @@ __all__ = [
     "train",
     "train_many",
     "uniform",
+    "watch",
 ]

@@ -1,9 +1,13 @@
-"""What a step sees: rows of the data, as a function of (key, step) alone.
+"""What a step sees: a function of (key, step) alone.
 
 `data` is any pytree whose leaves share a leading axis of rows, and a batch is the same
-pytree with fewer rows. Nothing here looks inside either.
+pytree with fewer rows. Nothing here looks inside either. Or data is `Drawn`, and a
+batch is whatever was drawn.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,11 +16,33 @@ import numpy as np
 from jax import lax
 
 from funcgrad.arguments import check_key, whole_number
+from funcgrad.model import Params
 
 _MOST_SHAPES_TOLD = 8
 
 # Each halves what an order still tells of the one before.
 _ROUNDS = 24
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["source"], meta_fields=["draw"])
+@dataclass(frozen=True)
+class Drawn:
+    """Data of which each step draws its own batch, in place of rows.
+
+    draw: `draw(key, source) -> batch`, pure; step s gets the key `fold_in(key, s)` of
+        the run's. It is traced into the run.
+    source: any pytree of arrays to draw from, such as rows to augment. It travels as an
+        argument: it is neither copied nor a constant of what is compiled.
+
+    >>> import jax, funcgrad as fg
+    >>> def draw(key, limit):
+    ...     x = jax.random.uniform(key, (32, 1), maxval=limit)
+    ...     return x, jnp.sin(x)
+    >>> endless = fg.Drawn(draw, jnp.float32(6.0))
+    """
+
+    draw: Callable[[jax.Array, Any], Any]
+    source: Any
 
 
 class Shuffle(NamedTuple):
@@ -68,8 +94,25 @@ def permutation(key: jax.Array, n: int) -> jax.Array:
     return order.astype(jnp.int32)
 
 
+def whole_batch(data: Any, key: jax.Array | None) -> Callable[[jax.Array], Any]:
+    """Return f(step) -> batch where there is no `batch_size`: all rows, or a draw."""
+    if not isinstance(data, Drawn):
+        return lambda step: data
+    if key is None:
+        raise ValueError(
+            "data that is drawn needs a key, got none: pass key=jax.random.key(0)"
+        )
+    check_key("data that is drawn", key)
+    return lambda step: data.draw(jax.random.fold_in(key, step), data.source)
+
+
 def shuffle(data: Any, batch_size: int, key: jax.Array | None) -> Shuffle:
     """Return the order of the rows, or say what is wrong with the arguments."""
+    if isinstance(data, Drawn):
+        raise ValueError(
+            f"data that is drawn comes in batches of its own, got batch_size="
+            f"{batch_size!r} too: leave it out"
+        )
     rows = count_rows(data)
     size = whole_number(batch_size)
     if size is None or not 1 <= size <= rows:
@@ -90,18 +133,31 @@ def take(data: Any, rows: jax.Array) -> Any:
     return jax.tree.map(lambda leaf: leaf[rows], data)
 
 
-def batch_shapes(data: Any, rows: int) -> Any:
-    """Return the shapes of a batch of so many rows."""
+def batch_shapes(data: Any, batch_size: int | None, key: jax.Array | None) -> Any:
+    """Return the shapes of what a step sees, or say what is wrong."""
+    if isinstance(data, Drawn):
+        if batch_size is not None:
+            shuffle(data, batch_size, key)
+        see = whole_batch(data, key)
+        return jax.eval_shape(lambda: see(jnp.int32(0)))
+    rows = count_rows(data)
+    if batch_size is not None:
+        rows = shuffle(data, batch_size, key).batch_size
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((rows, *leaf.shape[1:]), leaf.dtype), data
     )
 
 
-def batch_rows(data: Any, batch_size: int | None, key: jax.Array | None) -> int:
-    """Return how many rows a step sees, or say what is wrong with the arguments."""
-    if batch_size is None:
-        return count_rows(data)
-    return shuffle(data, batch_size, key).batch_size
+def batch_rows(batch: Any) -> int:
+    """Return how many rows a batch has; what was drawn may differ from leaf to leaf."""
+    return max(
+        (leaf.shape[0] for leaf in jax.tree.leaves(batch) if leaf.ndim), default=1
+    )
+
+
+def work_of_a_step(params: Params, batch: Any) -> int:
+    """Return a measure of it: the numbers in `params`, times the rows of the batch."""
+    return batch_rows(batch) * sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def as_arrays(name: str, tree: Any) -> Any:

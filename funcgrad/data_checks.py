@@ -17,16 +17,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from funcgrad.batches import Drawn
 from funcgrad.losses import ValueCheck, noted_checks
 from funcgrad.model import Objective, Params
 
 
-def check_data(objective: Objective, params: Params, data: Any, batch: Any) -> None:
+def check_data(
+    objective: Objective, params: Params, data: Any, batch: Any, name: str = "data"
+) -> None:
     """Raise where a value in `data` is not finite, or none that a loss can take.
 
     `params` and `batch` say by shapes what the objective is given. Leaves that are
-    traced, or partly on other hosts, are passed over. The look costs a trace of the
-    objective, once for each of its shapes, and one pass over each leaf that has a rule.
+    traced, or partly on other hosts, are passed over, and so are the labels of
+    `Drawn` data. The look costs a trace of the objective, once for each of its shapes,
+    and one pass over each leaf that has a rule.
     """
     leaves = jax.tree_util.tree_leaves_with_path(data)
     (params_leaves, params_tree), (batch_leaves, tree) = (
@@ -35,12 +39,12 @@ def check_data(objective: Objective, params: Params, data: Any, batch: Any) -> N
     checks = _checks(
         objective, params_tree, tuple(params_leaves), tree, tuple(batch_leaves)
     )
-    for number, check in checks:
+    for number, check in () if isinstance(data, Drawn) else checks:
         if _can_be_read(leaves[number][1]):
             check(leaves[number][1])
     for path, leaf in leaves:
         if _can_be_read(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact):
-            _check_finite(f"data{jax.tree_util.keystr(path)}", leaf)
+            _check_finite(f"{name}{jax.tree_util.keystr(path)}", leaf)
 
 
 @lru_cache(maxsize=64)

@@ -217,8 +217,7 @@ class _Member:
         step = make_step(self.objective, optimizer)
 
         def train(state: State, steps: int) -> tuple[State, jax.Array]:
-            # One step a turn of the loop, as a turn is shared by the members.
-            return run_steps(step, state, data, steps, self.batch_size, train_key, 1)
+            return run_steps(step, state, data, steps, self.batch_size, train_key)
 
         if self.score is None:
             state, losses = train(start, self.steps)
@@ -284,11 +283,11 @@ def _run_members(
             f"both have the same first axis"
         )
     first = jax.tree.map(lambda leaf: leaf[0], data) if own_data else data
-    rows = batch_rows(first, member.batch_size, key)
+    batch = batch_shapes(first, member.batch_size, key)
     params = jax.eval_shape(member.init, jax.random.key(0))
-    check_data(member.objective, params, data, batch_shapes(first, rows))
+    check_data(member.objective, params, data, batch)
     numbers = sum(leaf.size for leaf in jax.tree.leaves(params))
-    work = Work(numbers, rows, member.steps)
+    work = Work(numbers, batch_rows(batch), member.steps)
     own = (jnp.arange(members), hyper, data if own_data else None)
     shared = (key, None if own_data else data)
     return map_members(member, own, shared, work, progress)

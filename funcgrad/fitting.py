@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -18,39 +18,35 @@ import numpy as np
 import optax
 from jax import lax
 
-from funcgrad.arguments import check_function, has_hash, hashable
+from funcgrad.arguments import at_least, check_function, has_hash, hashable
 from funcgrad.batches import (
     as_arrays,
-    batch_rows,
     batch_shapes,
     shuffle,
     take,
+    whole_batch,
+    work_of_a_step,
 )
 from funcgrad.data_checks import check_data
-from funcgrad.fast import loop
+from funcgrad.errors import listed
 from funcgrad.fast.options import compiler_options
+from funcgrad.history import History, Record
 from funcgrad.model import Objective, Params
 from funcgrad.training import State, check_steps, init_state, make_step
+from funcgrad.validation import Metric, scores
 
 # Losses kept on the device between two looks: so many that a look is next to nothing
 # beside the steps of the smallest net.
 LONGEST_CHUNK = 262_144
 _SECONDS_BETWEEN_LOOKS = 0.1
-
-
-class History(NamedTuple):
-    """What a run left behind, one entry a step, as NumPy arrays.
-
-    step: the step's number, counted from 0.
-    loss: the objective on that step's batch, before the update.
-    """
-
-    step: np.ndarray
-    loss: np.ndarray
+# Of training for each second that is spent on validation.
+_SECONDS_FOR_VALIDATION = 4
+# The first chunk has steps of so much work, which is a millisecond or two.
+WORK_OF_THE_FIRST_CHUNK = 2_000_000
 
 
 class Fit(NamedTuple):
-    """A run that ended: its last state, and its history."""
+    """A run that ended: its last state, with `patience` its best, and its history."""
 
     state: State
     history: History
@@ -60,18 +56,27 @@ class Progress(NamedTuple):
     """Where a run stands.
 
     done, steps: updates done in this run, and updates asked for.
-    loss: the last one.
+    losses: of the steps since the last look, before their updates.
     state: the state now.
-    steps_per_second: over the run so far, compiling left out.
+    validation: name -> the metric's value for `state.params`.
+    seconds: since the first step, compiling left out.
+    steps_per_second: over the run so far.
     seconds_left: an estimate at that speed.
     """
 
     done: int
     steps: int
-    loss: float
+    losses: np.ndarray
     state: State
+    validation: Mapping[str, float]
+    seconds: float
     steps_per_second: float
     seconds_left: float
+
+    @property
+    def loss(self) -> float:
+        """The last of the losses."""
+        return float(self.losses[-1])
 
 
 class DivergedError(ArithmeticError):
@@ -84,8 +89,12 @@ class DivergedError(ArithmeticError):
 
 def print_progress(progress: Progress) -> None:
     """Write one line that overwrites itself to stderr, if that is a terminal."""
+    seen = "".join(
+        f"  validation {name} {value:.4g}"
+        for name, value in progress.validation.items()
+    )
     _print_line(
-        f"step {progress.done:,}/{progress.steps:,}  loss {progress.loss:.4g}  "
+        f"step {progress.done:,}/{progress.steps:,}  loss {progress.loss:.4g}{seen}  "
         f"{progress.steps_per_second:,.0f} steps/s  "
         f"{progress.seconds_left:,.0f} s left",
         is_last=progress.done == progress.steps,
@@ -126,96 +135,242 @@ def fit(
     steps: int,
     batch_size: int | None = None,
     key: jax.Array | None = None,
+    every: int | None = None,
+    validation: Any = None,
+    metrics: Mapping[str, Metric] = {},
     until: float | None = None,
+    patience: int | tuple[str, int] | None = None,
+    seconds: float | None = None,
     progress: Callable[[Progress], None] | bool | None = print_progress,
 ) -> Fit:
     """Do what `train` does while somebody watches; return the last state and history.
 
-    The run is compiled once and called for some steps at a time. In between, about ten
-    times a second, `progress` is called with a `Progress`; True is `print_progress`,
-    None and False are silent. `until` ends the run right after the first step whose
-    loss is at most that number. A loss that is NaN or infinite raises `DivergedError`,
-    which says at which step and holds the last good state.
+    It is `watch`, consumed: see there for `every`, `validation` and `metrics`. At each
+    look `progress` is called with a `Progress`; True is `print_progress`, None and
+    False are silent. The run ends
+
+    - right after the first step whose loss is at most `until`;
+    - with `patience=n`, or `(name, n)`, where the validation's loss, or the metric of
+      that name, was not lowered in `n` looks; what is returned is the state that had
+      the lowest, and its counter `state.step` says when that was;
+    - at the first look after so many `seconds`, compiling left out.
+
+    A loss that is NaN or infinite raises `DivergedError`. That, Ctrl-C and whatever
+    else is raised on the way, by `progress` for example, has `.fit` with what was
+    reached.
 
     Before anything is compiled the data are looked at, all rows of them: NaN, infinite
     values, and labels that a loss of funcgrad cannot take raise a `ValueError`.
 
     `params` may also be a `State`, to go on where a run ended; with the same `key` the
-    batches go on too. What was passed in stays as it was.
+    batches go on too, and the bits are those of a run that was not cut. What was passed
+    in stays as it was.
     """
     progress = who_prints(progress, print_progress, "funcgrad.print_progress")
-    if isinstance(params, State):  # of NumPy arrays, as `train_many` returns them
-        state = jax.tree.map(jnp.asarray, params)
-    else:
-        state = init_state(params, optimizer)
-    steps = check_steps(steps, state.step)
-    data = as_arrays("data", data)
-    rows = batch_rows(data, batch_size, key)
-    objective, optimizer = hashable(objective), _hashable(optimizer)
-    check_data(objective, state.params, data, batch_shapes(data, rows))
-    first_step = int(state.step)
-    run_chunk = _compiled(next(iter(jax.tree.leaves(state)[0].devices())).platform)
+    state = _as_state(params, optimizer)
+    run = _Run(objective, optimizer, state, data, batch_size, key)
+    looks = _looks(run, state, steps, every, until, validation, metrics)
+    name, most = _patience(patience, every, validation, metrics)
+    record = Record(int(state.step), _names(validation, metrics))
+    best, best_score, looks_since = state, np.inf, 0
+    try:
+        for now in looks:
+            state = now.state
+            seen = now.loss, now.seconds, now.steps_per_second, *now.validation.values()
+            record.add(now.losses, (int(state.step), *seen))
+            if progress is not None:
+                progress(now)
+            if seconds is not None and now.seconds >= seconds:
+                break
+            if name is not None:
+                looks_since += 1
+                if now.validation[name] < best_score:
+                    best, best_score, looks_since = state, now.validation[name], 0
+                if looks_since == most:
+                    break
+    except DivergedError as error:
+        record.losses.extend(error.fit.history.loss)
+        error.fit = Fit(error.fit.state, record.history())
+        raise
+    except BaseException as error:
+        error.fit = Fit(state, record.history())  # type: ignore[attr-defined]
+        raise
+    return Fit(state if name is None else best, record.history())
 
-    # Reused, as making one takes as long as 5,000 steps of the smallest net; in the
-    # widest float that is on, which holds the losses of any narrower one exactly.
-    buffer = jnp.zeros(LONGEST_CHUNK, jnp.result_type(float))
 
-    def run(start: State, n: int) -> tuple[State, np.ndarray]:
-        nonlocal buffer
-        end, buffer = run_chunk(
-            objective, optimizer, batch_size, start, buffer, data, key, n
+def watch(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    data: Any,
+    *,
+    steps: int,
+    batch_size: int | None = None,
+    key: jax.Array | None = None,
+    every: int | None = None,
+    validation: Any = None,
+    metrics: Mapping[str, Metric] = {},
+) -> Iterator[Progress]:
+    """Do what `train` does, a chunk of steps at a time; yield a `Progress` after each.
+
+    The caller may save, plot, stop or break off in between. With `every` it looks where
+    that divides `state.step`, so that what is decided there repeats, and without about
+    ten times a second; at the end in any case.
+
+    With `validation`, rows as `data` has them, each look has the objective of them as
+    `validation["loss"]`, and each f(params, rows) -> scalar of `metrics` by its name.
+    More than 4,096 rows are scored in parts, whose values are averaged by their rows;
+    without `every` it looks less often where that takes long.
+
+    A loss that is NaN or infinite raises `DivergedError`, which says at which step, and
+    which parameter was lost; its `.fit` has the last good state.
+
+    >>> import jax.numpy as jnp, optax, funcgrad as fg
+    >>> def objective(w, x):
+    ...     return jnp.sum((w * x - 6.0) ** 2)
+    >>> state = fg.init_state(1.0, optax.sgd(0.1))
+    >>> looks = watch(objective, optax.sgd(0.1), state, jnp.ones(1), steps=40, every=10)
+    >>> for now in looks:
+    ...     print(int(now.state.step), f"{now.loss:.4f}")
+    ...     if now.loss < 0.01:
+    ...         break
+    10 0.4504
+    20 0.0052
+    """
+    if not isinstance(state, State):
+        raise ValueError(
+            f"watch goes on from a State, got {type(state).__name__}: "
+            f"init_state(params, optimizer) makes the first one"
         )
-        return end, np.asarray(buffer)[:n].copy()
+    run = _Run(objective, optimizer, state, data, batch_size, key)
+    return _looks(run, state, steps, every, None, validation, metrics)
 
-    def fit_so_far() -> Fit:
-        loss = np.concatenate(losses) if losses else np.zeros(0)
-        return Fit(now, History(first_step + np.arange(len(loss)), loss))
 
-    now = previous = state
-    n, previous_n, done, stop = 1, 0, 0, None
+def _looks(
+    run: _Run,
+    state: State,
+    steps: int,
+    every: int | None,
+    until: float | None,
+    validation: Any,
+    metrics: Mapping[str, Metric],
+) -> Iterator[Progress]:
+    """Check the arguments, and return the generator that `watch` and `fit` consume."""
+    steps = check_steps(steps, state.step)
+    every = None if every is None else at_least(1, "every", every)
+    if validation is None:
+        if metrics:
+            raise ValueError(
+                f"metrics need rows to look at, got {listed(list(metrics))} and no "
+                f"validation: pass validation=rows"
+            )
+        return _chunks(run, state, steps, every, until, lambda params: {})
+    validation = as_arrays("validation", validation)
+    check_data(
+        run.objective, state.params, validation, batch_shapes(validation, None, None),
+        "validation",
+    )  # fmt: skip
+    metrics = {"loss": run.objective} | {
+        name: hashable(metric) for name, metric in metrics.items()
+    }
+    return _chunks(
+        run, state, steps, every, until, partial(scores, metrics, rows=validation)
+    )
+
+
+def _chunks(
+    run: _Run,
+    state: State,
+    steps: int,
+    every: int | None,
+    until: float | None,
+    score: Callable[..., dict[str, float]],
+) -> Iterator[Progress]:
+    """Yield the looks at a run, and stop it at the exact step."""
+    first, done = int(state.step), 0
     losses: list[np.ndarray] = []
-    run(now, 0)  # compiles, so that the clock sees steps alone
-    clock = _Clock()
-    while done < steps and stop is None:
-        n = min(n, steps - done, LONGEST_CHUNK)
-        after, chunk_losses = run(now, n)
-        stop = _first_stop(chunk_losses, until)
-        if stop is None:
-            now, previous, previous_n = after, now, n
-        elif np.isfinite(chunk_losses[stop]):
+    previous, previous_n = state, 0
+    n = max(1, WORK_OF_THE_FIRST_CHUNK // run.work)
+    run(state, 0)  # compiles, so that the clock sees steps alone
+    score(state.params)
+    scoring = 0.0
+    start = time.perf_counter()
+    is_over = steps == 0
+    while not is_over:
+        due = steps - done
+        if every is not None:
+            due = min(due, every - (first + done) % every)
+        began = time.perf_counter()
+        n = min(n, due, LONGEST_CHUNK)
+        after, chunk = run(state, n)
+        taken = time.perf_counter() - began
+        stop = _first_stop(chunk, until)
+        if stop is not None and not np.isfinite(chunk[stop]):
+            bad, _ = run(state, stop)
+            back, good = (state, stop - 1) if stop else (previous, previous_n - 1)
+            last_good, _ = run(back, max(good, 0))
+            since = np.concatenate([*losses, chunk[:stop]])
+            _raise_diverged(bad, last_good, since, chunk[stop])
+        if stop is not None:
             # Runs repeat bit for bit: a shorter one ends right after the step wanted.
             n = stop + 1
-            now, chunk_losses = run(now, n)
-        else:
-            losses.append(chunk_losses[:stop])
-            start, good = (now, stop - 1) if stop else (previous, previous_n - 1)
-            now, _ = run(start, max(good, 0))
-            raise DivergedError(
-                f"the loss became {chunk_losses[stop]} at step "
-                f"{first_step + done + stop}: lower the learning rate, or look for "
-                f"missing and infinite values in the data; the last good state, after "
-                f"{int(now.step)} updates, is error.fit.state",
-                fit_so_far(),
-            )
-        losses.append(chunk_losses)
+            after, chunk = run(state, n)
+        state, previous, previous_n = after, state, n
+        losses.append(chunk)
         done += n
-        n = clock.look(n, done)
-        if progress is not None:
-            speed = clock.steps_per_second
-            left = (steps - done) / speed
-            progress(Progress(done, steps, float(chunk_losses[-1]), now, speed, left))
-    return fit_so_far()
+        is_over = done == steps or stop is not None
+        n = _next_chunk(n, taken, scoring)
+        if is_over or every is None or (first + done) % every == 0:
+            began = time.perf_counter()
+            seen = score(state.params)
+            now = time.perf_counter()
+            scoring, speed = now - began, done / (now - start)
+            yield Progress(
+                done, steps, np.concatenate(losses), state, seen, now - start, speed,
+                (steps - done) / speed,
+            )  # fmt: skip
+            losses = []
+
+
+class _Run:
+    """A compiled run: run(state, n <= LONGEST_CHUNK) -> (state, losses)."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: optax.GradientTransformation,
+        state: State,
+        data: Any,
+        batch_size: int | None,
+        key: jax.Array | None,
+    ):
+        self.objective, self.optimizer = hashable(objective), _hashable(optimizer)
+        self.data, self.batch_size, self.key = as_arrays("data", data), batch_size, key
+        batch = batch_shapes(self.data, batch_size, key)
+        check_data(self.objective, state.params, self.data, batch)
+        self.work = work_of_a_step(state.params, batch)
+        device = next(iter(jax.tree.leaves(state)[0].devices()))
+        self.run_chunk = _compiled(device.platform)
+        # Reused, as making one takes as long as 5,000 steps of the smallest net; in the
+        # widest float that is on, which holds those of any narrower one exactly.
+        self.losses = jnp.zeros(LONGEST_CHUNK, jnp.result_type(float))
+
+    def __call__(self, state: State, n: int) -> tuple[State, np.ndarray]:
+        state, self.losses = self.run_chunk(
+            self.objective, self.optimizer, self.batch_size, state, self.losses,
+            self.data, self.key, n,
+        )  # fmt: skip
+        return state, np.asarray(self.losses)[:n].copy()
 
 
 @lru_cache
 def _compiled(platform: str) -> Callable[..., Any]:
     """Return `_run_chunk` as it is compiled for this platform."""
-    options = compiler_options(platform, is_group=False)
     return jax.jit(
         _run_chunk,
         static_argnums=(0, 1, 2),
         donate_argnames="losses",
-        compiler_options=options,
+        compiler_options=compiler_options(platform, is_group=False),
     )
 
 
@@ -231,14 +386,16 @@ def _run_chunk(
 ) -> tuple[State, jax.Array]:
     """Do `n` steps, whose losses fill the first `n` entries of `losses`.
 
-    `n` is traced, so that one executable serves all.
+    `n` is traced, so that one executable serves all, and a step has the same bits
+    wherever a run is cut.
     """
-    step = jax.jit(make_step(objective, optimizer))  # traced once, wherever it is used
-    unroll = loop.steps_a_turn(state.params, batch_rows(data, batch_size, key))
+    step = make_step(objective, optimizer)
     first, end = state.step, state.step + n
 
     def steps_until(
-        last: jax.Array, carry: tuple[State, jax.Array], batch_of: Any
+        last: jax.Array,
+        carry: tuple[State, jax.Array],
+        batch_of: Callable[[jax.Array], Any],
     ) -> tuple[State, jax.Array]:
         def one(
             i: jax.Array, carry: tuple[State, jax.Array]
@@ -247,10 +404,10 @@ def _run_chunk(
             state, loss = step(state, batch_of(i))
             return state, losses.at[i - first].set(loss.astype(losses.dtype))
 
-        return loop.repeat(one, carry[0].step, last, carry, unroll)
+        return lax.fori_loop(carry[0].step, last, one, carry)
 
     if batch_size is None:
-        return steps_until(end, (state, losses), lambda i: data)
+        return steps_until(end, (state, losses), whole_batch(data, key))
 
     shuffled = shuffle(data, batch_size, key)
     per_epoch = shuffled.per_epoch
@@ -266,6 +423,12 @@ def _run_chunk(
     return lax.while_loop(lambda carry: carry[0].step < end, epoch, (state, losses))
 
 
+def _as_state(params: Params, optimizer: optax.GradientTransformation) -> State:
+    if isinstance(params, State):  # of NumPy arrays, as `train_many` returns them
+        return jax.tree.map(jnp.asarray, params)
+    return init_state(params, optimizer)
+
+
 def _hashable(
     optimizer: optax.GradientTransformation,
 ) -> optax.GradientTransformation:
@@ -277,19 +440,40 @@ def _hashable(
     )
 
 
-class _Clock:
-    """Chooses chunks that take about a tenth of a second, and measures the speed."""
+def _patience(
+    patience: int | tuple[str, int] | None,
+    every: int | None,
+    validation: Any,
+    metrics: Mapping[str, Metric],
+) -> tuple[str | None, int]:
+    """Return the metric that has to be lowered, and in how many looks."""
+    if patience is None:
+        return None, 0
+    name, looks = patience if isinstance(patience, tuple) else ("loss", patience)
+    names = _names(validation, metrics)
+    if every is None or validation is None:
+        raise ValueError(
+            "patience counts looks at a validation, at steps that repeat: pass "
+            "validation=rows and every=steps too"
+        )
+    if f"validation_{name}" not in names:
+        raise ValueError(
+            f"patience must name one of {listed(['loss', *metrics])}, got {name!r}: "
+            f"pass it in metrics too"
+        )
+    return name, at_least(1, "patience", looks)
 
-    def __init__(self) -> None:
-        self.start = self.last = time.perf_counter()
-        self.steps_per_second = 0.0
 
-    def look(self, n: int, done: int) -> int:
-        """Note that `n` steps ended now, `done` in all; return how many to do next."""
-        now = time.perf_counter()
-        seconds, self.last = now - self.last, now
-        self.steps_per_second = done / (now - self.start)
-        return max(1, min(8 * n, int(n * _SECONDS_BETWEEN_LOOKS / seconds)))
+def _names(validation: Any, metrics: Mapping[str, Metric]) -> list[str]:
+    """Return what the history calls the metrics of each look."""
+    names = [] if validation is None else list({"loss": None, **metrics})
+    return [f"validation_{name}" for name in names]
+
+
+def _next_chunk(n: int, seconds: float, scoring: float) -> int:
+    """Return how many steps to do after `n` of them took so many seconds."""
+    wanted = max(_SECONDS_BETWEEN_LOOKS, _SECONDS_FOR_VALIDATION * scoring)
+    return max(1, min(8 * n, int(n * wanted / seconds)))
 
 
 def _first_stop(losses: np.ndarray, until: float | None) -> int | None:
@@ -298,3 +482,22 @@ def _first_stop(losses: np.ndarray, until: float | None) -> int | None:
     if until is not None:
         stops |= losses <= until
     return int(np.argmax(stops)) if stops.any() else None
+
+
+def _raise_diverged(
+    bad: State, good: State, losses: np.ndarray, loss: float
+) -> NoReturn:
+    """Raise for a `loss` that `bad` led to; `losses` are those since the last look."""
+    lost = [
+        f"params{jax.tree_util.keystr(path)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(bad.params)
+        if not jnp.isfinite(leaf).all()
+    ]
+    where = f", as {lost[0]} had before it" if lost else ""
+    step = int(bad.step)
+    raise DivergedError(
+        f"the loss became {loss} at step {step}{where}: lower the learning rate, or "
+        f"look for missing and infinite values in the data; the last good state, after "
+        f"{int(good.step)} updates, is error.fit.state",
+        Fit(good, History(step - len(losses) + np.arange(len(losses)), losses, {})),
+    )

@@ -16,7 +16,14 @@ import optax
 from jax import lax
 
 from funcgrad.arguments import at_least
-from funcgrad.batches import as_arrays, batch_rows, shuffle, take
+from funcgrad.batches import (
+    as_arrays,
+    batch_shapes,
+    shuffle,
+    take,
+    whole_batch,
+    work_of_a_step,
+)
 from funcgrad.fast import loop
 from funcgrad.model import Objective, Params
 
@@ -86,7 +93,8 @@ def train(
     Without `batch_size` every step sees all rows. With it, each epoch puts the rows in
     an order of its own and cuts it into batches; rows that do not fill one sit that
     epoch out. The order depends on `key` and the epoch alone, and the epoch on
-    `state.step`: a run cut in two and resumed with the same key is the same run.
+    `state.step`. Of `Drawn` data each step draws its own batch, by `key` and
+    `state.step`. So a run cut in two and resumed with the same key is the same run.
 
     >>> import jax, optax, funcgrad as fg
     >>> model, optimizer = fg.mlp([1, 8, 1]), optax.adam(1e-2)
@@ -104,9 +112,8 @@ def train(
         )
     steps = check_steps(steps, state.step)
     data = as_arrays("data", data)
-    unroll = loop.steps_a_turn(state.params, batch_rows(data, batch_size, key))
     return run_steps(
-        make_step(objective, optimizer), state, data, steps, batch_size, key, unroll
+        make_step(objective, optimizer), state, data, steps, batch_size, key
     )
 
 
@@ -117,11 +124,14 @@ def run_steps(
     steps: int,
     batch_size: int | None,
     key: jax.Array | None,
-    unroll: int,
 ) -> tuple[State, jax.Array]:
-    """Do what `train` does with this step, `unroll` of them in a turn of the loop."""
+    """Do what `train` does with this step."""
+    work = work_of_a_step(state.params, batch_shapes(data, batch_size, key))
     if batch_size is None:
-        return lax.scan(lambda s, _: step(s, data), state, length=steps, unroll=unroll)
+        batch_of = whole_batch(data, key)
+        return loop.scan(
+            lambda s, _: step(s, batch_of(s.step)), state, None, steps, work
+        )
 
     shuffled = shuffle(data, batch_size, key)
     per_epoch = shuffled.per_epoch
@@ -136,8 +146,8 @@ def run_steps(
         batches = lax.dynamic_slice_in_dim(both, state.step % per_epoch, length)
         # A gather for each step: putting all rows in order once an epoch is no faster,
         # and vmap would copy the data.
-        state, losses = lax.scan(
-            lambda s, b: step(s, take(data, b)), state, batches, unroll=unroll
+        state, losses = loop.scan(
+            lambda s, b: step(s, take(data, b)), state, batches, length, work
         )
         return (state, next_order), losses
 

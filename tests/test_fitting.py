@@ -32,11 +32,10 @@ def test_a_whole_fit_is_compiled_once_and_the_next_traces_nothing(batch_size):
     params, optimizer = arrays(nested, "float32"), optax.adam(1e-3)
     reports = []
     fg.fit(
-        objective, optimizer, params, data, steps=1234, progress=reports.append,
-        **batching,
+        objective, optimizer, params, data, steps=1234, every=500,
+        progress=reports.append, **batching,
     )  # fmt: skip
-    assert len(reports) > 2  # several chunks, of several sizes
-    assert [r.done for r in reports][-1] == 1234
+    assert [r.done for r in reports] == [500, 1000, 1234]  # chunks of two sizes
     assert traces == 2  # one is compiled, and one tells what the losses cannot take
     fg.fit(objective, optimizer, params, data, steps=99, progress=None, **batching)
     assert traces == 2
@@ -91,13 +90,16 @@ def test_nan_in_a_batch_stops_the_run():
 
 
 def test_progress_line_is_for_terminals_only(capsys, monkeypatch):
-    report = fg.Progress(50, 200, 0.125, fg.State(None, None, None), 1234.5, 3.2)
+    state, losses = fg.State(None, None, None), np.array([9.0, 0.125])
+    report = fg.Progress(50, 200, losses, state, {"loss": 0.25}, 1.0, 1234.5, 3.2)
     fg.print_progress(report)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     fg.print_progress(report)
     line = capsys.readouterr().err
-    assert "step 50/200  loss 0.125  1,234 steps/s  3 s left" in line
+    assert (
+        "step 50/200  loss 0.125  validation loss 0.25  1,234 steps/s  3 s left" in line
+    )
     assert not line.endswith("\n")  # the next line takes its place
     fg.print_progress(report._replace(done=200))
     assert capsys.readouterr().err.endswith(" s left\n")
@@ -114,6 +116,7 @@ def clock(monkeypatch):
 
     fake = SimpleNamespace(perf_counter=perf_counter)
     monkeypatch.setattr(fitting, "time", fake)
+    monkeypatch.setattr(fitting, "WORK_OF_THE_FIRST_CHUNK", 1)
     return clock
 
 
@@ -143,9 +146,11 @@ def test_a_report_has_the_speed_the_time_left_and_the_loss_of_its_own_step(clock
     fit, reports = reports_of(clock, 60)
     assert [r.done for r in reports] == [1, 7, 45, 60]
     assert [r.steps for r in reports] == [60] * 4
-    # Steps done by seconds since the first; compiling took a thousand and more.
-    speeds = [1 * 64, 7 * 32, 45 * 64 / 3, 60 * 16]
+    # Steps done by seconds since the first, for which the clock is read four times a
+    # look; compiling took a thousand and more.
+    speeds = [1 * 16, 7 * 8, 45 * 64 / 12, 60 * 4]
     assert [r.steps_per_second for r in reports] == speeds
+    assert [r.seconds for r in reports] == [1 / 16, 2 / 16, 3 / 16, 4 / 16]
     left = [(60 - r.done) / r.steps_per_second for r in reports]
     assert [r.seconds_left for r in reports] == left
     assert reports[-1].seconds_left == 0
@@ -203,6 +208,15 @@ def test_divergence_after_a_resume_is_told_by_the_step_of_all(clock):
     start = fg.State(jnp.float32(-5.0), optax.sgd(1.0).init(0.0), jnp.int32(5))
     with pytest.raises(fg.DivergedError, match=r"inf at step 9: .* after 8 updates"):
         fg.fit(objective, optax.sgd(1.0), start, np.ones(1, np.float32), steps=99)
+
+
+def test_divergence_names_the_parameter_that_was_lost():
+    def objective(params, x):
+        return jnp.sum(params["b"] * x) + 0 * params["a"]
+
+    start = {"a": jnp.float32(1.0), "b": jnp.float32(3e38)}
+    with pytest.raises(fg.DivergedError, match=r"inf at step 1, as params\['b'\] had"):
+        fg.fit(objective, optax.sgd(-3e38), start, ONE, steps=9, progress=None)
 
 
 def test_losses_are_kept_in_the_float_they_have():

@@ -1,42 +1,38 @@
-"""Several steps in one turn of a compiled loop."""
+"""A compiled loop whose turns compute the same bits, however many there are."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from jax import lax
 
-# Parameters times rows: a step of less work than this feels what a turn costs.
-_WORK_OF_A_TINY_STEP = 512
+# XLA makes one kernel of a loop of less work a turn, and many of one of more.
+_WORK_OF_A_TINY_STEP = 65536
 
 
-def steps_a_turn(params: Any, rows: int) -> int:
-    """Return how many steps to put in one turn of the loop.
-
-    A turn costs some tens of nanoseconds, which only a tiny step feels; more steps than
-    four take longer to compile and gain nothing.
-    """
-    work = rows * sum(np.size(leaf) for leaf in jax.tree.leaves(params))
-    return 4 if work <= _WORK_OF_A_TINY_STEP else 1
-
-
-def repeat(
-    one: Callable[[jax.Array, Any], Any],
-    start: jax.Array,
-    stop: jax.Array,
+def scan(
+    f: Callable[[Any, Any], tuple[Any, jax.Array]],
     carry: Any,
-    unroll: int,
-) -> Any:
-    """Return what `lax.fori_loop(start, stop, one, carry)` does, `unroll` in a turn."""
-    turns = (stop - start) // unroll
+    xs: Any,
+    length: int,
+    work: int,
+) -> tuple[Any, jax.Array]:
+    """Return what `lax.scan(f, carry, xs, length)` does, in the bits of a longer one.
 
-    def turn(k: jax.Array, carry: Any) -> Any:
-        for j in range(unroll):
-            carry = one(start + unroll * k + j, carry)
-        return carry
+    `work` is that of a turn, parameters times rows. XLA takes a loop of one turn for
+    none and compiles what is in it in another way, so that a tiny step has other bits
+    there. Two turns are done instead, and what the second leads to is left out.
+    """
+    if length != 1 or work > _WORK_OF_A_TINY_STEP:
+        return lax.scan(f, carry, xs, length)
 
-    carry = lax.fori_loop(0, turns, turn, carry)
-    if unroll == 1:
-        return carry
-    return lax.fori_loop(start + unroll * turns, stop, one, carry)
+    def turn(carry: Any, x: Any) -> tuple[Any, jax.Array]:
+        is_first, before = carry
+        after, y = lax.optimization_barrier(f(before, x))
+        kept = jax.tree.map(lambda a, b: jnp.where(is_first, a, b), after, before)
+        return (False, kept), y
+
+    twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), xs)
+    (_, carry), ys = lax.scan(turn, (True, carry), twice, 2)
+    return carry, ys[:1]

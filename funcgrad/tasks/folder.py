@@ -89,9 +89,7 @@ def _staged(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 def _make(stage: Path, trained: Trained) -> None:
     trained.predictor.save(stage / "model.safetensors")
-    steps, losses = (column.tolist() for column in trained.history)
-    lines = [f"{step},{loss!r}" for step, loss in zip(steps, losses, strict=True)]
-    (stage / "history.csv").write_text("\n".join(["step,loss", *lines]) + "\n")
+    (stage / "history.csv").write_text(trained.history.to_csv())
     for name, figure in _pictures(trained).items():
         (stage / name).write_bytes(plots.png(figure))
 
@@ -136,9 +134,11 @@ def _writable(folder: Path) -> Iterator[None]:
 
 def _pictures(trained: Trained) -> dict[str, Any]:
     task, target, predictor = trained.task, trained.task.target, trained.predictor
-    steps, losses = trained.history
+    history = trained.history
     figures = {
-        "loss.png": plots.loss_curve(steps, losses, f"{task.name}: loss at each step")
+        "loss.png": plots.loss_curve(
+            history.step, history.loss, f"{task.name}: loss at each step"
+        )
     }
     part = "held-out rows" if task.held_out.any() else "all points"
     title = f"{task.name}, {part}: {trained.score(task.scored)}"

@@ -13,7 +13,7 @@ from funcgrad.data.predictor import LOSSES, Predictor, net
 from funcgrad.ensemble import select, top
 from funcgrad.ensemble import sweep as sweep_members
 from funcgrad.errors import InputError
-from funcgrad.fitting import History
+from funcgrad.history import History
 from funcgrad.tasks.recipe import Recipe, check, make_optimizer
 from funcgrad.tasks.task import Task, check_seed
 from funcgrad.tasks.training import Trained, net_sizes, penalised_loss
@@ -106,6 +106,6 @@ def sweep(
         select(result.best_params, first),
     )
     losses = result.losses[first]
-    history = History(np.arange(len(losses)), losses)
+    history = History(np.arange(len(losses)), losses, {})
     best = Trained(task, recipe, predictor, history, predictor.outputs(task.x))
     return Swept(best, hyper, result.best_scores, order)

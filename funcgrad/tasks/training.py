@@ -14,7 +14,8 @@ from funcgrad.data.points import SEED
 from funcgrad.data.predictor import LOSSES, Predictor, net
 from funcgrad.data.scores import Score
 from funcgrad.errors import InputError
-from funcgrad.fitting import DivergedError, History, Progress, fit, print_progress
+from funcgrad.fitting import DivergedError, Progress, fit, print_progress
+from funcgrad.history import History
 from funcgrad.losses import l2
 from funcgrad.model import Model, Objective
 from funcgrad.tasks.recipe import PENALTY, Recipe, check, make_optimizer

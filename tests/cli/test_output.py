@@ -43,7 +43,7 @@ def test_the_plan_counts_rows_parameters_and_steps(capsys):
 def test_scores_are_of_the_rows_that_they_are_said_of(capsys, held_out):
     """Rows 0, 2 and 4 are of class a; the net says a of rows 0 to 2, b of 3 and 4."""
     outputs = np.float32([[-1], [-1], [-1], [1], [1]])
-    history = fg.History(np.zeros(0), np.zeros(0))
+    history = fg.History(np.zeros(0), np.zeros(0), {})
     trained = tasks.Trained(task(held_out), XOR, None, history, outputs)
     output.say_scores(trained, "held out, they say")
     lines = said(capsys)

@@ -11,7 +11,7 @@ from funcgrad.data import Category, Number, Predictor
 from funcgrad.tasks.recipe import XOR
 from funcgrad.tasks.task import Task
 
-HISTORY = fg.History(np.array([3, 4]), np.float32([0.5, 0.1]))
+HISTORY = fg.History(np.array([3, 4]), np.float32([0.5, 0.1]), {})
 
 
 def trained(inputs, target, x, y, outputs, held_out, params):

@@ -1,0 +1,90 @@
+"""What a run left behind: its losses, and what was seen at each look from the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# A longer run keeps every second step, then every fourth, and so on: 8 MB at most.
+MOST_KEPT = 1_000_000
+
+
+class History(NamedTuple):
+    """The history of a run, as NumPy arrays.
+
+    step: the step's number, counted from 0: all of a run's up to a million, and every
+        second, fourth, ... of a longer one's.
+    loss: the objective on that step's batch, before the update.
+    looks: name -> array, one entry a look: `step`, the updates done by then; `loss`,
+        the last one; `seconds` since the start; `steps_per_second`; and
+        `validation_loss` and the like, of each metric that was asked for.
+    """
+
+    step: np.ndarray
+    loss: np.ndarray
+    looks: dict[str, np.ndarray]
+
+    def to_csv(self) -> str:
+        """Return the table as CSV: a line a step that is kept or was looked at.
+
+        `loss` is that of the step before its update; what was seen after some updates
+        is in the line of the step to come. Cells of nothing are empty.
+        """
+        names = [name for name in self.looks if name not in ("step", "loss")]
+        rows: dict[int, list[str]] = {
+            step: [repr(loss), *[""] * len(names)]
+            for step, loss in zip(self.step.tolist(), self.loss.tolist(), strict=True)
+        }
+        seen = [self.looks[name].tolist() for name in names]
+        for step, *values in zip(
+            self.looks.get("step", np.zeros(0)).tolist(), *seen, strict=True
+        ):
+            loss = rows.get(step, [""])[0]
+            rows[step] = [loss, *map(repr, values)]
+        lines = [",".join([str(step), *rows[step]]) for step in sorted(rows)]
+        return "\n".join([",".join(["step", "loss", *names]), *lines]) + "\n"
+
+
+class Record:
+    """A history that grows, of bounded size."""
+
+    def __init__(self, first_step: int, names: Sequence[str]):
+        self.first_step = first_step
+        self.names = ("step", "loss", "seconds", "steps_per_second", *names)
+        self.losses = _Thinned()
+        self.looks = _Thinned()
+
+    def add(self, losses: np.ndarray, look: Sequence[float]) -> None:
+        """Note the losses since the last look, and what was seen, in order of names."""
+        self.losses.extend(losses)
+        self.looks.extend(np.array([look], np.float64))
+
+    def history(self) -> History:
+        """Return all that was noted."""
+        loss, looks = self.losses.kept(), self.looks.kept()
+        step = self.first_step + self.losses.stride * np.arange(len(loss))
+        columns = looks.T if looks.ndim == 2 else np.zeros((len(self.names), 0))
+        named = dict(zip(self.names, columns, strict=True))
+        named["step"] = named["step"].astype(np.int64)
+        return History(step, loss, named)
+
+
+class _Thinned:
+    """Entries, of which every `stride`-th is kept: all of them up to `MOST_KEPT`."""
+
+    def __init__(self) -> None:
+        self.parts: list[np.ndarray] = []
+        self.seen, self.stride = 0, 1
+
+    def extend(self, entries: np.ndarray) -> None:
+        first = -self.seen % self.stride
+        self.parts.append(entries[first :: self.stride])
+        self.seen += len(entries)
+        while sum(map(len, self.parts)) > MOST_KEPT:
+            self.parts = [self.kept()[::2]]
+            self.stride *= 2
+
+    def kept(self) -> np.ndarray:
+        return np.concatenate(self.parts) if self.parts else np.zeros(0)
