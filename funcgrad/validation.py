@@ -12,7 +12,7 @@ from funcgrad.batches import count_rows
 from funcgrad.model import Params
 
 # More are scored in parts, so that memory is bounded.
-_ROWS = 4096
+MOST_ROWS = 4096
 
 Metric = Callable[[Params, Any], jax.Array]
 """f(params, rows) -> scalar."""
@@ -28,11 +28,11 @@ def scores(
     """
     total = count_rows(rows)
     sums = dict.fromkeys(metrics, 0.0)
-    for start in range(0, total, _ROWS):
-        part = jax.tree.map(lambda leaf: leaf[start : start + _ROWS], rows)  # noqa: B023
+    for start in range(0, total, MOST_ROWS):
+        part = jax.tree.map(lambda leaf: leaf[start : start + MOST_ROWS], rows)  # noqa: B023
         for name, metric in metrics.items():
             value = float(_compiled(metric)(params, part))
-            sums[name] += value * min(_ROWS, total - start)
+            sums[name] += value * min(MOST_ROWS, total - start)
     return {name: value / total for name, value in sums.items()}
 
 

@@ -1,58 +1,87 @@
-"""Several steps a turn of the loop change no number."""
+"""A step has the same bits wherever a run is cut."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from problems import same_bits
 
 import funcgrad as fg
 from funcgrad.fast import loop
 
-
-def problem():
-    """Return a small-integer problem that is unrolled, and stays exact for 9 steps."""
-
-    def objective(w, x):
-        return jnp.sum(w * x)  # its gradient is the data, whatever w is
-
-    data = np.arange(6, dtype=np.float32)
-    return objective, optax.sgd(1.0), data
+STEPS = 20
 
 
-@pytest.mark.parametrize("batch_size", [None, 2])
-@pytest.mark.parametrize("steps", [0, 7])
-def test_unrolling_changes_nothing_for_any_number_of_steps(
-    monkeypatch, steps, batch_size
-):
-    objective, optimizer, data = problem()
-    assert loop.steps_a_turn(1.0, 6) > 1
-    key = jax.random.key(0)
-    results = []
-    for unroll in (loop.steps_a_turn, lambda params, rows: 1):
-        monkeypatch.setattr(loop, "steps_a_turn", unroll)
-        start = fg.init_state(1.0, optimizer)
-        results.append(
-            fg.train(
-                objective, optimizer, start, data, steps=steps, batch_size=batch_size,
-                key=key,
-            )
+def problem(sizes, rows, activation, optimizer):
+    """Return the arguments of a run of numbers that round at each step."""
+    rng = np.random.default_rng(0)
+    model = fg.mlp(sizes, activation=activation)
+    x, y = rng.normal(size=(rows, sizes[0])), rng.normal(size=(rows, sizes[-1]))
+    data = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (x, y))
+    state = fg.init_state(model.init(jax.random.key(0)), optimizer)
+    return (fg.objective(model, fg.mean_squared_error), optimizer), state, data
+
+
+# Those whose bits did change, by an unrolled loop or by one of a single turn.
+PROBLEMS = {
+    "adam": lambda: problem([2, 8, 1], 4, jnp.tanh, optax.adam(0.05)),
+    "momentum": lambda: problem([2, 4, 2], 8, jnp.tanh, optax.sgd(0.05, 0.9)),
+    "adamw": lambda: problem([3, 5, 2], 4, jax.nn.gelu, optax.adamw(0.01)),
+}
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_train_cut_anywhere_is_the_same_run(name, batch_size):
+    given, start, data = PROBLEMS[name]()
+    key = jax.random.key(1)
+    cuts = [1, 7, 19] if batch_size is None else [1, 10]
+
+    @partial(jax.jit, static_argnums=1)
+    def train(state, steps):
+        return fg.train(
+            *given, state, data, steps=steps, batch_size=batch_size, key=key
+        )
+
+    whole, losses = train(start, STEPS)
+    for cut in cuts:
+        state, first = train(start, cut)
+        state, last = train(state, STEPS - cut)
+        assert same_bits((whole, losses), (state, np.concatenate([first, last]))), cut
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_fit_cut_anywhere_is_the_same_run(name, batch_size):
+    given, start, data = PROBLEMS[name]()
+
+    def fit(state, steps):
+        return fg.fit(
+            *given, state, data, steps=steps, batch_size=batch_size,
+            key=jax.random.key(1), progress=None,
         )  # fmt: skip
-        # A new objective each time, as compiled chunks are kept by it.
-        fit = fg.fit(
-            lambda w, x: objective(w, x), optimizer, 1.0, data, steps=steps,
-            batch_size=batch_size, key=key, progress=None,
-        )  # fmt: skip
-        results.append((fit.state, fit.history.loss))
-    first = jax.tree.leaves(results[0])
-    for other in results[1:]:
-        for a, b in zip(first, jax.tree.leaves(other), strict=True):
-            assert np.array_equal(a, b)
+
+    whole = fit(start, STEPS)
+    for cut in range(STEPS + 1):
+        first = fit(start, cut)
+        last = fit(first.state, STEPS - cut)
+        losses = np.concatenate([first.history.loss, last.history.loss])
+        both = last.state, losses
+        assert same_bits((whole.state, whole.history.loss), both), cut
 
 
-def test_only_tiny_steps_are_unrolled():
-    small, deep = fg.mlp([3, 4, 4, 1]), fg.mlp([3, *[4] * 8, 1])
-    key = jax.random.key(0)
-    assert loop.steps_a_turn(small.init(key), 4) == 4
-    assert loop.steps_a_turn(small.init(key), 100) == 1
-    assert loop.steps_a_turn(deep.init(key), 4) == 1
+def test_one_turn_is_done_once():
+    """On whole numbers, and with a slope: what the second turn leads to is left out."""
+
+    def f(total, x):
+        return total + x, total
+
+    xs = jnp.array([3.0])
+    total, seen = loop.scan(f, jnp.float32(2), xs, 1, 1)
+    assert (total, seen.tolist()) == (5, [2])
+    assert jax.grad(lambda t: loop.scan(f, t * t, xs, 1, 1)[0])(4.0) == 8
+    text = str(jax.make_jaxpr(lambda t: loop.scan(f, t, xs, 1, 10**6))(1.0))
+    assert "optimization_barrier" not in text  # a large step is done once

@@ -10,7 +10,6 @@ from member_problems import KEY, integer_problem, same_bits
 
 import funcgrad as fg
 from funcgrad import ensemble
-from funcgrad.fast import loop
 
 
 def runs():
@@ -41,7 +40,6 @@ def test_whole_numbers_are_the_same_without_anything_fast(monkeypatch, small_gro
         return jnp.matmul(x, w)
 
     monkeypatch.setattr(import_module("funcgrad.mlp"), "product", dot)
-    monkeypatch.setattr(loop, "steps_a_turn", lambda params, rows: 1)
     monkeypatch.setattr(ensemble, "map_members", plainly)
     plain = runs()
     assert {"groups", "product"} <= set(calls)
