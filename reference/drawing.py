@@ -17,8 +17,8 @@ from html import escape
 from typing import Any
 from unicodedata import east_asian_width
 
-from reference.engine import Value
-from reference.numbers import Ball
+from .engine import Value
+from .numbers import Ball
 
 MOST_NODES = 300
 LONGEST_LABEL = 32
