@@ -30,6 +30,7 @@ from funcgrad.data_checks import check_data
 from funcgrad.fast import loop
 from funcgrad.fast.options import compiler_options
 from funcgrad.model import Objective, Params
+from funcgrad.notebook import fit_html, in_notebook
 from funcgrad.training import State, check_steps, init_state, make_step
 
 # Losses kept on the device between two looks: so many that a look is next to nothing
@@ -54,6 +55,9 @@ class Fit(NamedTuple):
 
     state: State
     history: History
+
+    def _repr_html_(self) -> str:
+        return fit_html(self.state, self.history)
 
 
 class Progress(NamedTuple):
@@ -83,7 +87,7 @@ class DivergedError(ArithmeticError):
 
 
 def print_progress(progress: Progress) -> None:
-    """Write one line that overwrites itself to stderr, if that is a terminal."""
+    """Write one line that overwrites itself to stderr, in a terminal or a notebook."""
     _print_line(
         f"step {progress.done:,}/{progress.steps:,}  loss {progress.loss:.4g}  "
         f"{progress.steps_per_second:,.0f} steps/s  "
@@ -113,8 +117,13 @@ def who_prints(
 
 def _print_line(text: str, *, is_last: bool) -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text}" + "\n" * is_last)
-        sys.stderr.flush()
+        line = f"\r\x1b[K{text}"
+    elif in_notebook():
+        line = f"\r{text:<80}"  # spaces, as notebooks know no code that clears a line
+    else:
+        return
+    sys.stderr.write(line + "\n" * is_last)
+    sys.stderr.flush()
 
 
 def fit(

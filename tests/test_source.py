@@ -15,7 +15,7 @@ PUBLIC_ALL_THE_SAME = {"_replace", "_asdict", "_fields", "_make", "_prev", "_op"
 
 # From the bottom up; an arrow may go down or stay on its floor.
 FLOORS = (
-    ("arguments", "errors", "version", "files", "jaxprs"),
+    ("arguments", "errors", "version", "files", "jaxprs", "notebook"),
     ("fast",),
     ("model", "mlp", "losses"),
     ("batches", "training", "data_checks"),
