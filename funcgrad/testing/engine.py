@@ -23,17 +23,21 @@ def _load() -> ModuleType:
     """Return the engine, by its own name where nothing else bears it."""
     # Python's finder looks for what stands behind the last dot.
     beside = PathFinder.find_spec(_OTHER_NAME, [_FOLDER])
-    if beside is None or beside.loader is None:
-        raise ImportError(
-            f"the proof needs the package reference beside funcgrad, and {_FOLDER} has "
-            f"none: install funcgrad again"
-        )
-    if _is_found_by_name(beside):
-        return importlib.import_module(_NAME)
-    engine = module_from_spec(beside)
-    sys.modules[_OTHER_NAME] = engine  # where the engine's own files look for it
-    beside.loader.exec_module(engine)
-    return engine
+    if beside is not None and beside.loader is not None:
+        if _is_found_by_name(beside):
+            engine = importlib.import_module(_NAME)
+        else:
+            engine = module_from_spec(beside)
+            sys.modules[_OTHER_NAME] = engine  # where its own files look for it
+            beside.loader.exec_module(engine)
+        # Installed over ours, another distribution's package has taken its place.
+        if hasattr(engine, "Value"):
+            return engine
+    raise ImportError(
+        f"the proof needs its package reference beside funcgrad, got "
+        f"{'none' if beside is None else 'another of that name'} in {_FOLDER}: install "
+        f"funcgrad again, where no other distribution brings a package reference"
+    )
 
 
 def _is_found_by_name(beside: ModuleSpec) -> bool:

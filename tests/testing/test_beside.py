@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import reference
 from funcgrad.testing import engine
 
@@ -93,8 +95,13 @@ def test_a_folder_without_python_is_not_in_the_way(tmp_path):
     assert found == [BESIDE.replace("funcgrad.testing.", ""), "True"]
 
 
-def test_an_installation_without_the_engine_says_so(tmp_path):
+@pytest.mark.parametrize("files", [[], ["__init__.py"]], ids=["none", "another"])
+def test_an_installation_without_the_engine_says_so(files, tmp_path):
+    """As after another distribution's package was installed over it."""
     shutil.copytree(ROOT / "funcgrad", tmp_path / "funcgrad")
+    for name in files:
+        (tmp_path / "reference").mkdir()
+        (tmp_path / "reference" / name).write_text("")
     program = """
 try:
     import funcgrad.testing
@@ -102,8 +109,9 @@ except ImportError as error:
     print(error)
 """
     assert run(tmp_path, program) == [
-        f"the proof needs the package reference beside funcgrad, and {tmp_path} has "
-        f"none: install funcgrad again"
+        f"the proof needs its package reference beside funcgrad, got "
+        f"{'another of that name' if files else 'none'} in {tmp_path}: install "
+        f"funcgrad again, where no other distribution brings a package reference"
     ]
 
 
