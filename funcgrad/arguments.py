@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+Array = jax.Array | np.ndarray
+"""An array of either library, with its shape and dtype."""
+
 
 def whole_number(value: Any) -> int | None:
     """Return a whole number of Python's or NumPy's as an int, and None for all else.

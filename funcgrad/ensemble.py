@@ -154,7 +154,7 @@ def select(tree: Any, members: ArrayLike) -> Any:
 
 
 def committee(
-    apply: Callable[[Params, jax.Array], jax.Array], params: Params, x: ArrayLike
+    apply: Callable[[Params, Any], jax.Array], params: Params, x: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
     """Return the mean and the standard deviation of what the members say about `x`.
 

@@ -32,6 +32,7 @@ from funcgrad.errors import listed
 from funcgrad.fast.options import compiler_options
 from funcgrad.history import History, Record
 from funcgrad.model import Objective, Params
+from funcgrad.notebook import fit_html, in_notebook
 from funcgrad.training import State, check_steps, init_state, make_step
 from funcgrad.validation import Metric, scores
 
@@ -50,6 +51,9 @@ class Fit(NamedTuple):
 
     state: State
     history: History
+
+    def _repr_html_(self) -> str:
+        return fit_html(self.state, self.history)
 
 
 class Progress(NamedTuple):
@@ -88,7 +92,7 @@ class DivergedError(ArithmeticError):
 
 
 def print_progress(progress: Progress) -> None:
-    """Write one line that overwrites itself to stderr, if that is a terminal."""
+    """Write one line that overwrites itself to stderr, in a terminal or a notebook."""
     seen = "".join(
         f"  validation {name} {value:.4g}"
         for name, value in progress.validation.items()
@@ -122,8 +126,13 @@ def who_prints(
 
 def _print_line(text: str, *, is_last: bool) -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text}" + "\n" * is_last)
-        sys.stderr.flush()
+        line = f"\r\x1b[K{text}"
+    elif in_notebook():
+        line = f"\r{text:<80}"  # spaces, as notebooks know no code that clears a line
+    else:
+        return
+    sys.stderr.write(line + "\n" * is_last)
+    sys.stderr.flush()
 
 
 def fit(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from funcgrad.arguments import check_function, check_key, whole_number
+from funcgrad.arguments import Array, check_function, check_key, whole_number
 from funcgrad.fast.kept import kept
 from funcgrad.fast.product import product
 from funcgrad.model import Model
@@ -20,8 +20,8 @@ Initializer = Callable[..., jax.Array]
 class Layer(NamedTuple):
     """Weights `w` of shape (in, out) and biases `b` of shape (out,)."""
 
-    w: jax.Array
-    b: jax.Array
+    w: Array
+    b: Array
 
 
 def linear(x: jax.Array) -> jax.Array:
@@ -40,12 +40,12 @@ def neuron(
     return activation(jnp.dot(jnp.asarray(x), jnp.asarray(w)) + b)
 
 
-def layer(params: Layer, x: jax.Array, activation: Activation = jnp.tanh) -> jax.Array:
+def layer(params: Layer, x: ArrayLike, activation: Activation = jnp.tanh) -> jax.Array:
     """Return activation(x @ w + b): `out` neurons on the same `in` inputs.
 
     `x` has shape (..., in), the result (..., out).
     """
-    return activation(kept(product(x, params.w) + params.b))
+    return activation(kept(product(jnp.asarray(x), params.w) + params.b))
 
 
 def mlp(

@@ -16,16 +16,15 @@ class Model(NamedTuple):
     """A pair of pure functions; what is learnt lives outside, in `params`.
 
     init: `init(key) -> params`.
-    apply: `apply(params, x) -> y`, for any leading batch axes of `x`.
+    apply: `apply(params, x) -> y`, for any leading batch axes of `x`. What `x` may be
+        is the function's own to say; `mlp`'s takes arrays of JAX and of NumPy.
     """
 
     init: Callable[..., Params]
-    apply: Callable[[Params, jax.Array], jax.Array]
+    apply: Callable[[Params, Any], jax.Array]
 
 
-def objective(
-    model: Model, loss: Callable[[jax.Array, jax.Array], jax.Array]
-) -> Objective:
+def objective(model: Model, loss: Callable[[jax.Array, Any], jax.Array]) -> Objective:
     """Return f(params, (x, target)) = loss(model.apply(params, x), target).
 
     `f` is what `jax.grad`, `make_step`, `train` and `fit` take. Write your own function

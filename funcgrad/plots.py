@@ -14,6 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from funcgrad.errors import InputError, shown
 
@@ -48,7 +49,7 @@ def loss_curve(step: np.ndarray, loss: np.ndarray, title: str) -> Figure:
 
 
 def decision_boundary(
-    classes_at: Callable[[np.ndarray], np.ndarray],
+    classes_at: Callable[[np.ndarray], ArrayLike],
     points: np.ndarray,
     y: np.ndarray,
     *,
@@ -67,7 +68,7 @@ def decision_boundary(
     low, high = low - margin, high + margin
     ticks = [np.linspace(low[i], high[i], _GRID) for i in (0, 1)]
     grid = np.stack(np.meshgrid(*ticks), axis=-1).reshape(-1, 2)
-    chosen = classes_at(grid).reshape(_GRID, _GRID)
+    chosen = np.asarray(classes_at(grid)).reshape(_GRID, _GRID)
 
     figure, axes = _figure((6.0, 5.0))
     axes.imshow(

@@ -17,8 +17,8 @@ from html import escape
 from typing import Any
 from unicodedata import east_asian_width
 
-from reference.engine import Value
-from reference.numbers import Ball
+from .engine import Value
+from .numbers import Ball
 
 MOST_NODES = 300
 LONGEST_LABEL = 32
@@ -31,6 +31,15 @@ FONT = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 # Boxes bring their own light ground; the grey of the edges shows on white and on black.
 EDGE, TEXT, FAINT, OP = "#868e96", "#1f2328", "#6b7280", "#b02a0f"
 FILL = {"leaf": ("#edf2ff", "#748ffc"), "inner": ("#fff9ec", "#e8a33d")}
+
+
+class Drawing(str):
+    """The text of an SVG picture, which a notebook shows as the picture."""
+
+    __slots__ = ()
+
+    def _repr_svg_(self) -> str:
+        return str(self)
 
 
 @dataclass(slots=True, eq=False)
@@ -50,12 +59,13 @@ class _Slot:
         return LINE * len(self.lines) + 2 * PADDING - 3 if self.is_box else 0.0
 
 
-def draw(value: Value) -> str:
+def draw(value: Value) -> Drawing:
     """Return the graph that `value` was made from as the text of an SVG picture.
 
     Each box shows label, operation, data and gradient; call `value.backward()` before
     for the gradients. Operands enter a box in order, the first one on top. The text is
-    ASCII, and the same whenever the graph is:
+    ASCII, and the same whenever the graph is. A notebook shows the picture; elsewhere
+    write it to a file:
 
         Path("neuron.svg").write_text(draw(out))
 
@@ -79,7 +89,7 @@ def draw(value: Value) -> str:
     columns = _columns(nodes)
     _reorder(columns)
     _level(columns)
-    return _svg(columns)
+    return Drawing(_svg(columns))
 
 
 def _columns(nodes: list[Value]) -> list[list[_Slot]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reference import numbers
+from . import numbers
 
 
 class Value:

@@ -15,6 +15,8 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from funcgrad.arguments import Array
+
 # Layers with at most so many neurons on either side become loops, if there are fewer
 # multiply-adds than this; beyond, calling a dot pays.
 _WIDEST_OF_A_LOOP = 32
@@ -32,7 +34,7 @@ _LANES = 16
 _HAS_LOOPS = jax.__version_info__ >= (0, 11)
 
 
-def product(x: jax.Array, w: jax.Array) -> jax.Array:
+def product(x: jax.Array, w: Array) -> jax.Array:
     """Return x @ w for `x` (..., in) and `w` (in, out).
 
     Shapes decide on the form where it is traced, and the platform where the program is
@@ -131,7 +133,7 @@ mlir.register_lowering(product_p, _rule(lambda a, b, in_loops: a @ b))
 mlir.register_lowering(product_p, _rule(_on_a_cpu), platform="cpu")
 
 
-def _mapped(a: jax.Array, b: jax.Array) -> jax.Array:
+def _mapped(a: jax.Array, b: Array) -> jax.Array:
     """Return a @ b in forms that a vmap knows."""
     if a.size * b.shape[1] >= _MULTIPLY_ADDS_OF_A_LIBRARY:
         return a @ b

@@ -23,8 +23,8 @@ import numpy as np
 
 from funcgrad.testing import rules
 from funcgrad.testing.constants import Reading
+from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import flint
-from reference import Value
 
 
 class Doubtful(NamedTuple):

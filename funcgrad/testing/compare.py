@@ -24,10 +24,10 @@ from funcgrad.testing.constants import (
     known,
     rounded,
 )
+from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import flint, precision
 from funcgrad.testing.program import Program
 from funcgrad.testing.walk import Met, Walk
-from reference import Value
 
 # Bits to begin with, and to give up at. 256 bits are 77 digits.
 FIRST_PRECISION, LAST_PRECISION = 256, 8192

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reference.numbers import flint
+from funcgrad.testing.engine import flint
 
 __all__ = ["flint", "precision"]
 

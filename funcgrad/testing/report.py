@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from funcgrad.notebook import text_html
+
 MEANINGS = {
     "ok": "every derivative rule is right, and rounding explains the rest",
     "rule": "a derivative rule is mathematically wrong here",
@@ -65,6 +67,9 @@ class GradientReport(NamedTuple):
             lines += ["", f"culprit: {self.culprit}"]
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return text_html(str(self))
 
 
 _HEADINGS = (

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad.testing.arithmetic import Event, data, each
+from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import flint, precision
 from funcgrad.testing.walk import Met, Place
-from reference import Value
 
 # Two moved points disagree with each other by the infinitesimal times the curvature,
 # 2^-300 and less, and at a kink by something that a program can hold, 2^-149 and more.
