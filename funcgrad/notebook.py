@@ -24,7 +24,7 @@ def text_html(text: str) -> str:
 def fit_html(state: Any, history: Any) -> str:
     """Return a table of how a run ended: `Fit`'s state and history.
 
-    Of what was seen at looks it has the last.
+    Of each metric of the validation it has the last.
     """
     step, loss = history.step, history.loss
     parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(state.params))
@@ -34,7 +34,7 @@ def fit_html(state: Any, history: Any) -> str:
         rows.append(("lowest loss", f"{loss[at]:.4g} at step {step[at]:,}"))
     rows.append(("parameters", f"{parameters:,}"))
     for name, values in history.looks.items():
-        if name not in ("step", "loss"):
+        if name.startswith("validation"):
             rows.append((f"last {name.replace('_', ' ')}", _last(values)))
     return _table(rows)
 
