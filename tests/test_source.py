@@ -19,7 +19,10 @@ FLOORS = (
     ("fast",),
     ("model", "mlp", "losses"),
     ("batches", "training", "data_checks"),
-    ("fitting", "ensemble", "checkpoint", "plots", "data", "testing"),
+    (
+        *("fitting", "ensemble", "checkpoint", "run_identity", "run_folder"),
+        *("plots", "data", "testing"),
+    ),
     ("tasks",),
     ("cli",),
     ("__main__", "__init__"),
