@@ -100,8 +100,9 @@ def _constants(program: Any, seen: set[int]) -> Iterator[Any]:
     if id(jaxpr) in seen:  # one function called many times
         return
     seen.add(id(jaxpr))
+    for atoms in (*(eqn.invars for eqn in jaxpr.eqns), jaxpr.outvars):
+        yield from (atom.val for atom in atoms if hasattr(atom, "val"))
     for eqn in jaxpr.eqns:
-        yield from (atom.val for atom in eqn.invars if hasattr(atom, "val"))
         for inner in inner_programs(eqn):
             yield from _constants(inner, seen)
 
