@@ -4,8 +4,9 @@ Each leaf is a tensor named after its path, such as `params.0.w`, so that any re
 safetensors can open it. Metadata is text by name.
 """
 
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,7 @@ def save(
             f"save needs a folder that exists, got {folder}: make it first, with "
             f"os.makedirs for example"
         )
-    tensors = {}
-    for name, leaf in _named_leaves(tree):
-        if name in tensors:
-            raise ValueError(f"two leaves of the tree are named {name!r}: rename a key")
-        tensors[name] = _to_numpy(name, leaf)
+    tensors = named_tensors(tree)
     if not tensors:
         raise ValueError(
             "save needs a tree with at least one array, got one without leaves: pass "
@@ -89,7 +86,47 @@ def load(path: str | os.PathLike[str], like: Any) -> Any:
     where the new ones go. Nothing is converted: a leaf that is missing, left over, or
     of another shape or dtype raises a `ValueError` that names it.
     """
-    tensors = _read(path)
+    return restored(path, read_tensors(path), like)
+
+
+def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the metadata in `path`, without reading the tensors."""
+    with _readable(path), safetensors.safe_open(path, framework="np") as file:
+        return dict(file.metadata() or {})
+
+
+def named_tensors(tree: Any) -> dict[str, np.ndarray]:
+    """Return the leaves of `tree` by name, or say which of them cannot be saved."""
+    tensors = {}
+    for name, leaf in _named_leaves(tree):
+        if name in tensors:
+            raise ValueError(f"two leaves of the tree are named {name!r}: rename a key")
+        tensors[name] = _to_numpy(name, leaf)
+    return tensors
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Return all tensors in `path` by name; memory for twice the file is taken."""
+    content = Path(path).read_bytes()
+    with _readable(path):
+        tensors = safetensors.deserialize(content)
+    unknown = sorted({t["dtype"] for _, t in tensors} - _DTYPES.keys())
+    if unknown:
+        raise ValueError(
+            f"{path} holds tensors of dtype {unknown[0]}, which cannot be read: save "
+            f"them as one of {', '.join(_DTYPES)}"
+        )
+    with _readable(path):  # without a number in it, a tensor can be of any shape
+        return {
+            name: np.frombuffer(t["data"], _DTYPES[t["dtype"]]).reshape(t["shape"])
+            for name, t in tensors
+        }
+
+
+def restored(
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], like: Any
+) -> Any:
+    """Return the tree of these tensors, which are from `path`, as `load` does."""
     wanted = _named_leaves(like)
     names = {name for name, _ in wanted}
     extra, missing = sorted(tensors.keys() - names), sorted(names - tensors.keys())
@@ -104,10 +141,13 @@ def load(path: str | os.PathLike[str], like: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the metadata in `path`, without reading the tensors."""
-    with _readable(path), safetensors.safe_open(path, framework="np") as file:
-        return dict(file.metadata() or {})
+def checksum(tensors: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Return the SHA-256 of names, dtypes, shapes and numbers, in this order."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
+        digest.update(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8))
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -115,27 +155,11 @@ def _readable(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what safetensors says about a file that it cannot read into a sentence."""
     try:
         yield
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(
             f"{path} is not a whole safetensors file: it is damaged or of another kind "
             f"({error})"
         ) from error
-
-
-def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    content = Path(path).read_bytes()
-    with _readable(path):
-        tensors = safetensors.deserialize(content)
-    unknown = sorted({t["dtype"] for _, t in tensors} - _DTYPES.keys())
-    if unknown:
-        raise ValueError(
-            f"{path} holds tensors of dtype {unknown[0]}, which cannot be read: save "
-            f"them as one of {', '.join(_DTYPES)}"
-        )
-    return {
-        name: np.frombuffer(t["data"], _DTYPES[t["dtype"]]).reshape(t["shape"])
-        for name, t in tensors
-    }
 
 
 def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
@@ -160,7 +184,10 @@ def _to_numpy(name: str, leaf: Any) -> np.ndarray:
 
 
 def _placed(
-    path: str | os.PathLike[str], name: str, tensors: dict[str, np.ndarray], like: Any
+    path: str | os.PathLike[str],
+    name: str,
+    tensors: Mapping[str, np.ndarray],
+    like: Any,
 ) -> jax.Array:
     found = tensors[name]
     shape = jnp.shape(like)

@@ -2,10 +2,14 @@
 
 import errno
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
+
+# The names that `_beside` gives.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
@@ -42,6 +46,25 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         temporary.touch(exist_ok=False)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: str | os.PathLike[str]) -> None:
+    """Remove what killed writers left in `folder`, where nobody is writing now."""
+    for path in Path(folder).iterdir():
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Have the names in `folder` on the disk, where the system can be asked for it."""
+    if os.name == "nt":
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some disks on a network know only of files
+            os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:

@@ -6,9 +6,11 @@ is small enough, and stops it where the loss is no longer a number.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, NoReturn
 
@@ -33,6 +35,8 @@ from funcgrad.fast.options import compiler_options
 from funcgrad.history import History, Record
 from funcgrad.model import Objective, Params
 from funcgrad.notebook import fit_html, in_notebook
+from funcgrad.run_folder import RunFolder, open_run
+from funcgrad.run_identity import identity
 from funcgrad.training import State, check_steps, init_state, make_step
 from funcgrad.validation import Metric, scores
 
@@ -42,6 +46,7 @@ LONGEST_CHUNK = 262_144
 _SECONDS_BETWEEN_LOOKS = 0.1
 # Of training for each second that is spent on validation.
 _SECONDS_FOR_VALIDATION = 4
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
 # The first chunk has steps of so much work, which is a millisecond or two.
 WORK_OF_THE_FIRST_CHUNK = 2_000_000
 
@@ -150,6 +155,8 @@ def fit(
     until: float | None = None,
     patience: int | tuple[str, int] | None = None,
     seconds: float | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    resume: bool = False,
     progress: Callable[[Progress], None] | bool | None = print_progress,
 ) -> Fit:
     """Do what `train` does while somebody watches; return the last state and history.
@@ -164,6 +171,14 @@ def fit(
       the lowest, and its counter `state.step` says when that was;
     - at the first look after so many `seconds`, compiling left out.
 
+    With a `folder` the run writes checkpoints: at each look where there is an `every`,
+    otherwise at those that are half a minute apart, and when it ends in any way. The
+    last three are kept, and with `patience` the best. `resume=True` goes on from the
+    last, up to `steps` counted from where the run began, with the history that it had;
+    a folder without checkpoints begins a run. It is the same run to the bit on the same
+    machine, wherever it was cut; where data, objective, optimizer, key or versions
+    differ from those that it was begun with, a `ValueError` names what does.
+
     A loss that is NaN or infinite raises `DivergedError`. That, Ctrl-C and whatever
     else is raised on the way, by `progress` for example, has `.fit` with what was
     reached.
@@ -176,35 +191,49 @@ def fit(
     in stays as it was.
     """
     progress = who_prints(progress, print_progress, "funcgrad.print_progress")
-    state = _as_state(params, optimizer)
+    state = first = _as_state(params, optimizer)
     run = _Run(objective, optimizer, state, data, batch_size, key)
-    looks = _looks(run, state, steps, every, until, validation, metrics)
-    name, most = _patience(patience, every, validation, metrics)
-    record = Record(int(state.step), _names(validation, metrics))
-    best, best_score, looks_since = state, np.inf, 0
-    try:
-        for now in looks:
-            state = now.state
-            seen = now.loss, now.seconds, now.steps_per_second, *now.validation.values()
-            record.add(now.losses, (int(state.step), *seen))
-            if progress is not None:
-                progress(now)
-            if seconds is not None and now.seconds >= seconds:
-                break
-            if name is not None:
-                looks_since += 1
-                if now.validation[name] < best_score:
-                    best, best_score, looks_since = state, now.validation[name], 0
-                if looks_since == most:
+    names = _names(validation, metrics)
+    record = Record(int(first.step), names)
+    best = None if patience is None else _Best(patience, every, names, state)
+    with _opened(folder, resume, run, first, names) as place:
+        if place is not None and (found := place.latest(first)) is not None:
+            state, arrays = found
+            record.restore(arrays)
+            if best is not None:
+                best.restore(place, first, record.history().looks)
+        left = max(steps - int(state.step - first.step), 0)
+        looks = _looks(run, state, left, every, until, validation, metrics)
+        written = time.perf_counter()
+        try:
+            for now in looks:
+                state = now.state
+                seen = int(state.step), now.loss, now.seconds, now.steps_per_second
+                record.add(now.losses, (*seen, *now.validation.values()))
+                is_best = best is not None and best.look(now)
+                if place is not None and (
+                    every is not None
+                    or time.perf_counter() - written > SECONDS_BETWEEN_CHECKPOINTS
+                ):
+                    place.write(int(state.step), state, record.arrays(), is_best)
+                    written = time.perf_counter()
+                if progress is not None:
+                    progress(now)
+                is_late = seconds is not None and now.seconds >= seconds
+                if is_late or (best is not None and best.is_over):
                     break
-    except DivergedError as error:
-        record.losses.extend(error.fit.history.loss)
-        error.fit = Fit(error.fit.state, record.history())
-        raise
-    except BaseException as error:
-        error.fit = Fit(state, record.history())  # type: ignore[attr-defined]
-        raise
-    return Fit(state if name is None else best, record.history())
+        except DivergedError as error:
+            record.losses.extend(error.fit.history.loss)
+            error.fit = Fit(error.fit.state, record.history())
+            raise
+        except BaseException as error:
+            error.fit = Fit(state, record.history())  # type: ignore[attr-defined]
+            if place is not None:
+                place.write(int(state.step), state, record.arrays())
+            raise
+        if place is not None and every is None:
+            place.write(int(state.step), state, record.arrays())
+    return Fit(state if best is None else best.state, record.history())
 
 
 def watch(
@@ -449,28 +478,79 @@ def _hashable(
     )
 
 
-def _patience(
-    patience: int | tuple[str, int] | None,
-    every: int | None,
-    validation: Any,
-    metrics: Mapping[str, Metric],
-) -> tuple[str | None, int]:
-    """Return the metric that has to be lowered, and in how many looks."""
-    if patience is None:
-        return None, 0
-    name, looks = patience if isinstance(patience, tuple) else ("loss", patience)
-    names = _names(validation, metrics)
-    if every is None or validation is None:
-        raise ValueError(
-            "patience counts looks at a validation, at steps that repeat: pass "
-            "validation=rows and every=steps too"
-        )
-    if f"validation_{name}" not in names:
-        raise ValueError(
-            f"patience must name one of {listed(['loss', *metrics])}, got {name!r}: "
-            f"pass it in metrics too"
-        )
-    return name, at_least(1, "patience", looks)
+class _Best:
+    """The state that had the lowest of a metric, and for how many looks it stands."""
+
+    def __init__(
+        self,
+        patience: int | tuple[str, int],
+        every: int | None,
+        names: Sequence[str],
+        state: State,
+    ):
+        name, most = patience if isinstance(patience, tuple) else ("loss", patience)
+        self.name, self.most = name, at_least(1, "patience", most)
+        self.state, self.score, self.looks = state, np.inf, 0
+        if every is None or not names:
+            raise ValueError(
+                "patience counts looks at a validation, at steps that repeat: pass "
+                "validation=rows and every=steps too"
+            )
+        if f"validation_{name}" not in names:
+            known = [name.removeprefix("validation_") for name in names]
+            raise ValueError(
+                f"patience must name one of {listed(known)}, got {name!r}: pass it in "
+                f"metrics too"
+            )
+
+    def look(self, now: Progress) -> bool:
+        """Return whether this state is better than all before."""
+        self.looks += 1
+        is_better = now.validation[self.name] < self.score
+        if is_better:
+            self.state, self.score, self.looks = (
+                now.state, now.validation[self.name], 0
+            )  # fmt: skip
+        return is_better
+
+    @property
+    def is_over(self) -> bool:
+        return self.looks >= self.most
+
+    def restore(
+        self, place: RunFolder, like: State, looks: Mapping[str, np.ndarray]
+    ) -> None:
+        """Take up the best of a run that goes on."""
+        scores = np.where(np.isnan(s := looks[f"validation_{self.name}"]), np.inf, s)
+        found = place.best(like)
+        if found is not None and len(scores):
+            at = int(np.argmin(scores))
+            self.state, self.score = found[0], float(scores[at])
+            self.looks = len(scores) - 1 - at
+
+
+@contextmanager
+def _opened(
+    folder: str | os.PathLike[str] | None,
+    resume: bool,
+    run: _Run,
+    first: State,
+    names: Sequence[str],
+) -> Iterator[RunFolder | None]:
+    """Give the run's folder, if it has one, with its lock."""
+    if folder is None:
+        if resume:
+            raise ValueError(
+                "resume needs the folder of the run, got none: pass folder="
+            )
+        yield None
+        return
+    what = identity(
+        run.objective, run.optimizer, first, run.data, run.batch_size, run.key
+    )  # fmt: skip
+    what |= {"first_step": str(int(first.step)), "metrics": ", ".join(names)}
+    with open_run(folder, what, resume=resume) as place:
+        yield place
 
 
 def _names(validation: Any, metrics: Mapping[str, Metric]) -> list[str]:

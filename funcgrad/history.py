@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,8 +29,8 @@ class History(NamedTuple):
     def to_csv(self) -> str:
         """Return the table as CSV: a line a step that is kept or was looked at.
 
-        `loss` is that of the step before its update; what was seen after some updates
-        is in the line of the step to come. Cells of nothing are empty.
+        `loss` is that of the step before its update, and what was seen is that after
+        it. Cells of nothing are empty.
         """
         names = [name for name in self.looks if name not in ("step", "loss")]
         rows: dict[int, list[str]] = {
@@ -41,8 +41,8 @@ class History(NamedTuple):
         for step, *values in zip(
             self.looks.get("step", np.zeros(0)).tolist(), *seen, strict=True
         ):
-            loss = rows.get(step, [""])[0]
-            rows[step] = [loss, *map(repr, values)]
+            loss = rows.get(step - 1, [""])[0]
+            rows[step - 1] = [loss, *map(repr, values)]
         lines = [",".join([str(step), *rows[step]]) for step in sorted(rows)]
         return "\n".join([",".join(["step", "loss", *names]), *lines]) + "\n"
 
@@ -60,6 +60,20 @@ class Record:
         """Note the losses since the last look, and what was seen, in order of names."""
         self.losses.extend(losses)
         self.looks.extend(np.array([look], np.float64))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that was noted, for `restore`."""
+        kept = {"losses": self.losses, "looks": self.looks}
+        return {name: thinned.kept() for name, thinned in kept.items()} | {
+            f"{name}_seen_and_stride": np.array([thinned.seen, thinned.stride])
+            for name, thinned in kept.items()
+        }
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from what another record noted."""
+        for name, thinned in {"losses": self.losses, "looks": self.looks}.items():
+            thinned.parts = [arrays[name]] if len(arrays[name]) else []
+            thinned.seen, thinned.stride = arrays[f"{name}_seen_and_stride"].tolist()
 
     def history(self) -> History:
         """Return all that was noted."""

@@ -1,6 +1,8 @@
 """Checkpoints: what goes in comes out, whole or not at all."""
 
+import json
 import os
+import struct
 from typing import NamedTuple
 
 import jax
@@ -164,6 +166,16 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
             with pytest.raises(ValueError, match=f"{name} is not a whole safetensors"):
                 read(path)
     assert fg.load(whole, jnp.ones(100)).sum() == 100
+
+
+@pytest.mark.parametrize("shape", [[0, 2**62], [0, 2**64 - 1], [0] * 70])
+def test_shapes_that_no_array_can_have_are_told(tmp_path, shape):
+    tensor = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+    header = json.dumps({"value": tensor}).encode()
+    path = tmp_path / "crafted"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ValueError, match="crafted is not a whole safetensors file: "):
+        fg.load(path, jnp.ones(1))
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

@@ -18,8 +18,11 @@ FLOORS = (
     ("arguments", "errors", "version", "files", "jaxprs", "notebook"),
     ("fast",),
     ("model", "mlp", "losses"),
-    ("batches", "training", "data_checks"),
-    ("fitting", "ensemble", "checkpoint", "plots", "data", "testing"),
+    ("batches", "training", "data_checks", "history", "validation"),
+    (
+        *("fitting", "ensemble", "checkpoint", "run_identity", "run_folder"),
+        *("plots", "data", "testing"),
+    ),
     ("tasks",),
     ("cli",),
     ("__main__", "__init__"),
