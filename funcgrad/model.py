@@ -23,13 +23,13 @@ class Model(NamedTuple):
     apply: Callable[[Params, jax.Array], jax.Array]
 
 
-def objective(
-    model: Model, loss: Callable[[jax.Array, jax.Array], jax.Array]
-) -> Objective:
+def objective(model: Model, loss: Callable[..., jax.Array]) -> Objective:
     """Return f(params, (x, target)) = loss(model.apply(params, x), target).
 
-    `f` is what `jax.grad`, `make_step`, `train` and `fit` take. Write your own function
-    of (params, batch) where a loss needs more, such as a penalty on the parameters:
+    With weights, f(params, (x, target, weights)) is the loss with them as its third
+    argument. `f` is what `jax.grad`, `make_step`, `train` and `fit` take. Write your
+    own function of (params, batch) where a loss needs more, such as a penalty on the
+    parameters:
 
     >>> import jax, funcgrad as fg
     >>> model = fg.mlp([2, 16, 1])
@@ -39,7 +39,15 @@ def objective(
     """
 
     def f(params: Params, batch: Any) -> jax.Array:
-        x, target = batch
-        return loss(model.apply(params, x), target)
+        is_row = isinstance(batch, (tuple, list))
+        if not is_row or len(batch) not in (2, 3):
+            raise ValueError(
+                f"objective(model, loss) needs a batch (x, target) or (x, target, "
+                f"weights), got {type(batch).__name__}"
+                f"{f' of {len(batch)}' if is_row else ''}: for any other batch write a "
+                f"function of (params, batch)"
+            )
+        x, target, *weights = batch
+        return loss(model.apply(params, x), target, *weights)
 
     return f
