@@ -29,6 +29,7 @@ from funcgrad.losses import (
 )
 from funcgrad.mlp import Layer, layer, linear, mlp, neuron, uniform
 from funcgrad.model import Model, objective
+from funcgrad.rows import class_weights, split
 from funcgrad.training import State, init_state, make_step, train
 from funcgrad.version import __version__
 
@@ -44,6 +45,7 @@ __all__ = [
     "__version__",
     "best",
     "binary_cross_entropy",
+    "class_weights",
     "committee",
     "cross_entropy",
     "fit",
@@ -63,6 +65,7 @@ __all__ = [
     "print_progress",
     "save",
     "select",
+    "split",
     "squared_error",
     "sweep",
     "top",
