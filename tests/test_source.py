@@ -17,7 +17,7 @@ PUBLIC_ALL_THE_SAME = {"_replace", "_asdict", "_fields", "_make", "_prev", "_op"
 FLOORS = (
     ("arguments", "errors", "version", "files", "jaxprs"),
     ("fast",),
-    ("model", "mlp", "losses"),
+    ("model", "mlp", "losses", "regularization"),
     ("batches", "rows", "training", "data_checks"),
     ("fitting", "ensemble", "checkpoint", "plots", "data", "testing"),
     ("tasks",),
