@@ -30,7 +30,9 @@ from funcgrad.losses import (
     squared_error,
 )
 from funcgrad.mlp import Layer, layer, linear, mlp, neuron, uniform
-from funcgrad.model import Model, objective
+from funcgrad.model import Model, cast, objective
+from funcgrad.regularization import decay_mask, dropout
+from funcgrad.rows import class_weights, split
 from funcgrad.training import State, init_state, make_step, train
 from funcgrad.version import __version__
 
@@ -47,8 +49,12 @@ __all__ = [
     "__version__",
     "best",
     "binary_cross_entropy",
+    "cast",
+    "class_weights",
     "committee",
     "cross_entropy",
+    "decay_mask",
+    "dropout",
     "fit",
     "hinge",
     "init_state",
@@ -66,6 +72,7 @@ __all__ = [
     "print_progress",
     "save",
     "select",
+    "split",
     "squared_error",
     "sweep",
     "top",

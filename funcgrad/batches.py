@@ -128,7 +128,7 @@ def shuffle(data: Any, batch_size: int, key: jax.Array | None) -> Shuffle:
     return Shuffle(key, rows, size)
 
 
-def take(data: Any, rows: jax.Array) -> Any:
+def take(data: Any, rows: jax.Array | np.ndarray) -> Any:
     """Return the batch of these rows."""
     return jax.tree.map(lambda leaf: leaf[rows], data)
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 Params = Any
 """Any pytree of arrays."""
@@ -24,11 +26,13 @@ class Model(NamedTuple):
     apply: Callable[[Params, Any], jax.Array]
 
 
-def objective(model: Model, loss: Callable[[jax.Array, Any], jax.Array]) -> Objective:
+def objective(model: Model, loss: Callable[..., jax.Array]) -> Objective:
     """Return f(params, (x, target)) = loss(model.apply(params, x), target).
 
-    `f` is what `jax.grad`, `make_step`, `train` and `fit` take. Write your own function
-    of (params, batch) where a loss needs more, such as a penalty on the parameters:
+    With weights, f(params, (x, target, weights)) is the loss with them as its third
+    argument. `f` is what `jax.grad`, `make_step`, `train` and `fit` take. Write your
+    own function of (params, batch) where a loss needs more, such as a penalty on the
+    parameters:
 
     >>> import jax, funcgrad as fg
     >>> model = fg.mlp([2, 16, 1])
@@ -38,7 +42,54 @@ def objective(model: Model, loss: Callable[[jax.Array, Any], jax.Array]) -> Obje
     """
 
     def f(params: Params, batch: Any) -> jax.Array:
-        x, target = batch
-        return loss(model.apply(params, x), target)
+        is_row = isinstance(batch, (tuple, list))
+        if not is_row or len(batch) not in (2, 3):
+            raise ValueError(
+                f"objective(model, loss) needs a batch (x, target) or (x, target, "
+                f"weights), got {type(batch).__name__}"
+                f"{f' of {len(batch)}' if is_row else ''}: for any other batch write a "
+                f"function of (params, batch)"
+            )
+        x, target, *weights = batch
+        return loss(model.apply(params, x), target, *weights)
 
     return f
+
+
+def cast(model: Model, dtype: DTypeLike) -> Model:
+    """Return the model that computes in `dtype`, with parameters as they were.
+
+    `apply(params, x)` casts floats of the parameters and of `x` to `dtype`, and what it
+    returns back to the dtype of the parameters: losses are taken in float32, gradients
+    arrive in float32, and float32 is what the optimizer adds them to. bfloat16 reaches
+    as far as float32, so that no loss needs to be scaled. Source: Micikevicius et al.
+    2018, mixed precision training.
+
+    >>> import jax.numpy as jnp, funcgrad as fg
+    >>> model = cast(fg.mlp([2, 16, 1]), jnp.bfloat16)
+    >>> params = model.init(jax.random.key(0))
+    >>> params[0].w.dtype, model.apply(params, jnp.ones((4, 2))).dtype
+    (dtype('float32'), dtype('float32'))
+    """
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"cast needs a float type to compute in, got {dtype}: for example "
+            f"jnp.bfloat16"
+        )
+
+    def apply(params: Params, x: Any) -> Any:
+        kept = jnp.result_type(float, *filter(_is_float, jax.tree.leaves(params)))
+        y = model.apply(_floats_as(dtype, params), _floats_as(dtype, x))
+        return _floats_as(kept, y)
+
+    return Model(model.init, apply)
+
+
+def _floats_as(dtype: DTypeLike, tree: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, dtype) if _is_float(leaf) else leaf, tree
+    )
+
+
+def _is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)

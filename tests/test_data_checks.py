@@ -89,6 +89,27 @@ def test_data_of_each_members_own_are_looked_at_too(run):
         RUNS[run](fg.objective(MODEL, loss), (X, bad), own_data=True)
 
 
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        ([1] * 6 + [-1], "hinge needs weights finite and at least 0, got -1"),
+        ([1] * 6 + [np.nan], "hinge needs weights finite and at least 0, got nan"),
+        ([0] * 7, "hinge needs weights of which one at least is above 0, got 0"),
+    ],
+)
+def test_weights_that_a_loss_cannot_take_raise_its_sentence(run, weights, sentence):
+    objective = fg.objective(MODEL, fg.hinge)
+    with pytest.raises(ValueError, match=sentence):
+        RUNS[run](objective, (X, SIGNS, np.array(weights)), batch_size=2)
+
+
+def test_good_weights_are_trained_on():
+    data = (X, SIGNS, np.arange(ROWS))
+    run = fit(fg.objective(MODEL, fg.hinge), data, progress=None)
+    assert np.isfinite(run.history.loss).all()
+
+
 @pytest.mark.parametrize("sentence", list(LABELS)[::2])
 def test_good_labels_are_trained_on(sentence):
     loss, good, _ = LABELS[sentence]

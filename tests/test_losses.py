@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from problems import arrays, integer_problem, same_bits
 
 import funcgrad as fg
+from funcgrad import testing
 from funcgrad.losses import noted_checks
 
 Y = jnp.array([[1.0], [2.0], [4.0], [0.5]])
@@ -130,3 +133,188 @@ def test_whole_predictions_are_compared_with_targets_as_they_are():
     assert fg.squared_error(y, target) == 0.25 + 2.25
     assert fg.mean_squared_error(y, target) == 1.25
     assert fg.binary_cross_entropy(jnp.array([0]), jnp.array([0.5])) == jnp.log(2.0)
+
+
+# Weights -----------------------------------------------------------------------------
+
+# Three rows of weight 2, 0, 1 and 5 are eight, so that means of integers are exact.
+WEIGHTS = np.array([2, 0, 1, 5])
+WHOLE = np.array([[3, -1], [4, 0], [-2, 2], [1, -3]])
+TARGETS = np.array([[1, 0], [0, 2], [-2, 5], [0, 3]])
+SIGNS = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]])
+# Logits so far apart that softmax and sigmoid are 0 or 1 to the last bit: losses are
+# whole numbers again, and so are slopes.
+FAR_APART = 1024 * np.array([[3, -1], [4, 1], [-2, 2], [1, -3]])
+BITS = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
+LOSSES = {
+    fg.squared_error: (WHOLE, TARGETS),
+    fg.mean_squared_error: (WHOLE, TARGETS),
+    fg.hinge: (WHOLE, SIGNS),
+    fg.cross_entropy: (FAR_APART, np.array([1, 0, 0, 1])),
+    fg.binary_cross_entropy: (FAR_APART, BITS),
+}
+EVERY_LOSS = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
+
+
+def problem(loss):
+    y, target = LOSSES[loss]
+    return jnp.asarray(y, jnp.float32), target
+
+
+@EVERY_LOSS
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_a_weight_of_2_is_the_row_twice(loss, wrap):
+    """In value, and in the slope along what all rows have in common."""
+    y, target = problem(loss)
+
+    def weighted(shift):
+        return loss(y + shift, target, WEIGHTS)
+
+    def repeated(shift):
+        rows = np.repeat(np.arange(4), WEIGHTS)
+        return loss(y[rows] + shift, target[rows])
+
+    shift = jnp.zeros(2)
+    assert wrap(weighted)(shift) == wrap(repeated)(shift) != loss(y, target)
+    slope = wrap(jax.grad(weighted))(shift)
+    assert slope.tolist() == wrap(jax.grad(repeated))(shift).tolist()
+    assert slope.any()
+    of_rows = jax.grad(loss)(y, target, WEIGHTS)
+    assert of_rows.sum(0).tolist() == slope.tolist()
+    assert not of_rows[1].any()
+
+
+@EVERY_LOSS
+def test_weights_of_entries_are_those_of_their_rows(loss):
+    y, target = problem(loss)
+    by_row = loss(y, target, WEIGHTS)
+    of_entries = np.broadcast_to(WEIGHTS.reshape(-1, *[1] * (target.ndim - 1)),
+                                 target.shape)  # fmt: skip
+    assert loss(y, target, of_entries) == by_row
+    assert loss(y, target, weights=WEIGHTS.tolist()) == by_row
+    counts = WEIGHTS > 0
+    assert loss(y, target, counts) == loss(y[counts], target[counts])
+
+
+def test_rows_of_several_axes():
+    """Two sequences of three tokens: a weight for each sequence, or for each token."""
+    logits = 1024.0 * jnp.arange(24).reshape(2, 3, 4)
+    labels = np.array([[0, 1, 3], [3, 3, 2]])
+    losses = 1024 * (3 - labels)
+    of_sequences = np.array([1, 3])
+    assert fg.cross_entropy(logits, labels, of_sequences) == (
+        losses.sum(1) @ of_sequences / (3 * 4)
+    )
+    of_tokens = np.array([[1, 2, 0], [0, 4, 1]])
+    assert fg.cross_entropy(logits, labels, of_tokens) == (losses * of_tokens).sum() / 8
+
+
+@EVERY_LOSS
+def test_weighted_losses_map_over_batches_and_compile(loss):
+    y, target = problem(loss)
+    batches = (
+        jnp.stack([y, 2 * y]),
+        jnp.stack([target, target]),
+        jnp.stack([WEIGHTS, WEIGHTS[::-1]]),
+    )
+    mapped = jax.jit(jax.vmap(loss))(*batches)
+    assert mapped.tolist() == [loss(*(leaf[i] for leaf in batches)) for i in (0, 1)]
+
+
+def test_the_slope_along_a_weight_is_what_its_row_has_above_the_mean():
+    y, target, weights = jnp.array([1.0, 3.0]), jnp.zeros(2), jnp.array([3.0, 1.0])
+    slope = jax.grad(fg.mean_squared_error, argnums=2)(y, target, weights)
+    assert slope.tolist() == [(1 - 3) / 4, (9 - 3) / 4]
+    assert jax.grad(fg.squared_error, argnums=2)(y, target, weights).tolist() == [1, 9]
+
+
+def test_a_weighted_loss_has_the_right_gradient():
+    y, target = jnp.array([[0.3], [-1.7], [2.1]]), jnp.array([[1.0], [0.0], [0.6]])
+    weights = jnp.array([0.7, 0.0, 2.3])
+    for loss in (fg.mean_squared_error, fg.binary_cross_entropy):
+        testing.assert_gradients(loss, y, target, weights, argnums=(0, 2))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_weighted_losses_keep_the_dtype_and_sum_wider(dtype):
+    """The sum of 70,000 weights is beyond a float16, and 257 is no bfloat16."""
+    y, ones = jnp.full(70_000, 3, dtype), np.ones(70_000)
+    mean = fg.mean_squared_error(y, ones, ones)
+    assert mean == 4 and mean.dtype == dtype
+    y = jnp.array([1, 0], dtype)
+    both = fg.squared_error(y, 1 - y, [257, 255])
+    assert both == 512 and both.dtype == dtype
+
+
+def test_without_weights_nothing_is_added_to_the_program():
+    """The program of each loss is that of its plain formula."""
+    labels = jnp.array([1, 0, 0, 1])
+
+    def cross_entropy(logits, labels):
+        chosen = labels[..., None] == jnp.arange(2)
+        found = jnp.sum(jnp.where(chosen, jax.nn.log_softmax(logits), 0), axis=-1)
+        return -jnp.mean(jnp.where(chosen.any(-1), found, jnp.nan))
+
+    def binary(z, p):
+        return jnp.mean(p * jax.nn.softplus(-z) + (1 - p) * jax.nn.softplus(z))
+
+    plain = {
+        fg.squared_error: (lambda y, t: jnp.sum((y - t) ** 2), T),
+        fg.mean_squared_error: (lambda y, t: jnp.mean((y - t) ** 2), T),
+        fg.hinge: (lambda y, t: jnp.mean(jax.nn.relu(1 - t * y)), T),
+        fg.cross_entropy: (cross_entropy, labels),
+        fg.binary_cross_entropy: (binary, T),
+    }
+    for loss, (formula, target) in plain.items():
+        y = jnp.ones((4, 2)) if loss is fg.cross_entropy else Y
+        program = str(jax.make_jaxpr(formula)(y, target))
+        assert str(jax.make_jaxpr(loss)(y, target)) == program
+        assert str(jax.make_jaxpr(loss)(y, target, jnp.ones(4))) != program
+
+
+@EVERY_LOSS
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 4), (2, 2), (4, 1), (4, 2, 1)])
+def test_weights_never_broadcast_by_accident(loss, shape):
+    y, target = problem(loss)
+    many = f"{target.shape[:1]} or {target.shape}" if target.ndim > 1 else target.shape
+    sentence = (
+        f"{loss.__name__} needs one weight a row, weights of shape {many}, got {shape}"
+    )
+    for f in (loss, jax.jit(loss)):
+        with pytest.raises(ValueError) as caught:
+            f(y, target, jnp.ones(shape))
+        assert str(caught.value).startswith(sentence)
+
+
+@EVERY_LOSS
+def test_weights_that_are_refused(loss):
+    y, target = problem(loss)
+    for wrong in (-1, np.nan, np.inf):
+        with pytest.raises(
+            ValueError, match=f"needs weights finite and at least 0, got {wrong}"
+        ):
+            loss(y, target, np.array([1, wrong, 0, 2]))
+    with pytest.raises(ValueError, match="of which one at least is above 0, got 0"):
+        loss(y, target, np.zeros(4))
+
+
+@EVERY_LOSS
+def test_weights_of_0_alone_are_no_rows_where_they_are_traced(loss):
+    value = jax.jit(loss)(*problem(loss), np.zeros(4))
+    assert value == 0 if loss is fg.squared_error else jnp.isnan(value)
+
+
+def test_training_by_weights_is_training_on_the_rows_as_often():
+    sizes, nested, (x, signs) = integer_problem()
+    weights = np.array([2, 1, 0, 1])
+    rows = np.repeat(np.arange(4), weights)
+    model = fg.mlp(sizes, activation=jax.nn.relu, final_activation=fg.linear)
+    objective, optimizer = fg.objective(model, fg.hinge), optax.sgd(1.0)
+    params = arrays(nested, "float32")
+    one, other = (
+        fg.fit(objective, optimizer, params, data, steps=3, progress=None)
+        for data in [(x, signs, weights), (x[rows], signs[rows])]
+    )
+    assert same_bits(one.state, other.state)
+    assert not same_bits(one.state.params, params)
+    assert one.history.loss.tolist() == other.history.loss.tolist()

@@ -17,8 +17,8 @@ PUBLIC_ALL_THE_SAME = {"_replace", "_asdict", "_fields", "_make", "_prev", "_op"
 FLOORS = (
     ("arguments", "errors", "version", "files", "jaxprs", "notebook"),
     ("fast",),
-    ("model", "mlp", "losses"),
-    ("batches", "training", "data_checks", "history", "validation"),
+    ("model", "mlp", "losses", "regularization"),
+    ("batches", "rows", "training", "data_checks", "history", "validation"),
     (
         *("fitting", "ensemble", "checkpoint", "run_identity", "run_folder"),
         *("plots", "data", "testing"),
