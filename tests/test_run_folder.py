@@ -318,6 +318,8 @@ def test_leaves_that_do_not_fit_are_named(folder, state, said):
         text = sentence(run.latest, LIKE)
     assert said in text
     assert str(folder / "step-000000006.safetensors") in text
+    assert "pass the tree that was saved" in text  # the file is fine: not to delete it
+    assert "delete" not in text
 
 
 def test_the_only_checkpoint_and_the_best_say_what_comes_after(tmp_path):
