@@ -214,8 +214,8 @@ def _whole(path: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise InputError(
-            f"{path} must be a checkpoint that can be read, got {error.strerror}: ask "
-            f"for the right to read it"
+            f"{path} must be a checkpoint that can be read, got "
+            f"{error.strerror or error}: ask for the right to read it, or delete it"
         ) from error
 
 

@@ -335,6 +335,18 @@ def test_the_only_checkpoint_and_the_best_say_what_comes_after(tmp_path):
     assert go_on(tmp_path) is None
 
 
+def test_a_file_that_cannot_be_read_is_told(folder, monkeypatch):
+    def broken(path):
+        raise OSError(*given)
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    for given in ((errno.EIO, "Input/output error"), ("Input/output error",)):
+        assert sentence(go_on, folder) == (
+            f"{folder / NEWEST} must be a checkpoint that can be read, got "
+            f"Input/output error: ask for the right to read it, or delete it"
+        )
+
+
 def told_or_same(folder, content):
     """Put `content` in place of the newest; return whether a sentence told of it."""
     (folder / NEWEST).write_bytes(content)
