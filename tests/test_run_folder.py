@@ -335,16 +335,18 @@ def test_the_only_checkpoint_and_the_best_say_what_comes_after(tmp_path):
     assert go_on(tmp_path) is None
 
 
-def test_a_file_that_cannot_be_read_is_told(folder, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), OSError("Input/output error")]
+)
+def test_a_file_that_cannot_be_read_is_told(folder, monkeypatch, error):
     def broken(path):
-        raise OSError(*given)
+        raise error
 
     monkeypatch.setattr(Path, "read_bytes", broken)
-    for given in ((errno.EIO, "Input/output error"), ("Input/output error",)):
-        assert sentence(go_on, folder) == (
-            f"{folder / NEWEST} must be a checkpoint that can be read, got "
-            f"Input/output error: ask for the right to read it, or delete it"
-        )
+    assert sentence(go_on, folder) == (
+        f"{folder / NEWEST} must be a checkpoint that can be read, got "
+        f"Input/output error: ask for the right to read it, or delete it"
+    )
 
 
 def told_or_same(folder, content):
