@@ -92,9 +92,9 @@ class RunFolder(NamedTuple):
     def latest(self, like: Any) -> tuple[Any, dict[str, np.ndarray]] | None:
         """Return (state, history) of the newest checkpoint, None if there is none.
 
-        `like` gives the state's structure, shapes and dtypes, as for `fg.load`. A file
-        that is damaged or of another kind raises a `ValueError` that says to delete it,
-        so that the run goes on from the one before.
+        `like` gives the state's structure, shapes and dtypes, as for `fg.load`, and a
+        leaf that differs raises a `ValueError`. So does a file that is damaged or of
+        another kind: it says to delete it, to go on from the one before.
         """
         found = _checkpoints(self.path)
         return _read(found[-1], like) if found else None
@@ -214,8 +214,8 @@ def _whole(path: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise InputError(
-            f"{path} must be a checkpoint that can be read, got {error.strerror}: ask "
-            f"for the right to read it"
+            f"{path} must be a checkpoint that can be read, got "
+            f"{error.strerror or error}: ask for the right to read it, or delete it"
         ) from error
 
 
@@ -239,9 +239,9 @@ def _read(path: Path, like: Any) -> tuple[Any, dict[str, np.ndarray]]:
         tensors = checkpoint.read_tensors(path)
         if checkpoint.checksum(sorted(tensors.items())) != header.get("tensors"):
             raise ValueError("its numbers were changed")
-        names = sorted(name for name in tensors if name.startswith(_HISTORY))
-        history = {name.removeprefix(_HISTORY): tensors.pop(name) for name in names}
-        return checkpoint.restored(path, tensors, {"state": like})["state"], history
+    names = sorted(name for name in tensors if name.startswith(_HISTORY))
+    history = {name.removeprefix(_HISTORY): tensors.pop(name) for name in names}
+    return checkpoint.restored(path, tensors, {"state": like})["state"], history
 
 
 def _check_same(path: Path, identity: Mapping[str, str]) -> None:

@@ -318,6 +318,8 @@ def test_leaves_that_do_not_fit_are_named(folder, state, said):
         text = sentence(run.latest, LIKE)
     assert said in text
     assert str(folder / "step-000000006.safetensors") in text
+    assert "pass the tree that was saved" in text  # the file is fine: not to delete it
+    assert "delete" not in text
 
 
 def test_the_only_checkpoint_and_the_best_say_what_comes_after(tmp_path):
@@ -331,6 +333,20 @@ def test_the_only_checkpoint_and_the_best_say_what_comes_after(tmp_path):
         assert text.endswith(after)
         (tmp_path / name).unlink()
     assert go_on(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), OSError("Input/output error")]
+)
+def test_a_file_that_cannot_be_read_is_told(folder, monkeypatch, error):
+    def broken(path):
+        raise error
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    assert sentence(go_on, folder) == (
+        f"{folder / NEWEST} must be a checkpoint that can be read, got "
+        f"Input/output error: ask for the right to read it, or delete it"
+    )
 
 
 def told_or_same(folder, content):
