@@ -12,15 +12,8 @@ from funcgrad.ensemble import (
     top,
     train_many,
 )
-from funcgrad.fitting import (
-    DivergedError,
-    Fit,
-    Progress,
-    fit,
-    print_progress,
-    watch,
-)
-from funcgrad.history import History
+from funcgrad.fitting import fit, print_progress
+from funcgrad.history import Fit, History, Progress
 from funcgrad.losses import (
     binary_cross_entropy,
     cross_entropy,
@@ -35,6 +28,7 @@ from funcgrad.regularization import decay_mask, dropout
 from funcgrad.rows import class_weights, split
 from funcgrad.training import State, init_state, make_step, train
 from funcgrad.version import __version__
+from funcgrad.watching import DivergedError, watch
 
 __all__ = [
     "DivergedError",

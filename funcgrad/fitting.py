@@ -1,7 +1,6 @@
-"""The same run as `train`, in compiled chunks, with a person beside it.
+"""A run with a person beside it: shown, ended in time, and kept.
 
-Between two chunks the host looks: it shows where the run stands, ends it where the loss
-is small enough, and stops it where the loss is no longer a number.
+It is `watch`, consumed.
 """
 
 from __future__ import annotations
@@ -11,89 +10,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 
-from funcgrad.arguments import at_least, check_function, has_hash, hashable
-from funcgrad.batches import (
-    as_arrays,
-    batch_shapes,
-    shuffle,
-    take,
-    whole_batch,
-    work_of_a_step,
-)
-from funcgrad.data_checks import check_data
+from funcgrad.arguments import at_least, check_function
 from funcgrad.errors import listed
-from funcgrad.fast.options import compiler_options
-from funcgrad.history import History, Record
+from funcgrad.history import Fit, Progress, Record
 from funcgrad.model import Objective, Params
-from funcgrad.notebook import fit_html, in_notebook
+from funcgrad.notebook import in_notebook
 from funcgrad.run_folder import RunFolder, open_run
 from funcgrad.run_identity import identity
-from funcgrad.training import State, check_steps, init_state, make_step
-from funcgrad.validation import Metric, scores
+from funcgrad.training import State, check_steps, init_state
+from funcgrad.validation import Metric
+from funcgrad.watching import DivergedError, Run, looks_at
 
-# Losses kept on the device between two looks: so many that a look is next to nothing
-# beside the steps of the smallest net.
-LONGEST_CHUNK = 262_144
-_SECONDS_BETWEEN_LOOKS = 0.1
-# Of training for each second that is spent on validation.
-_SECONDS_FOR_VALIDATION = 4
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
-# The first chunk has steps of so much work, which is a millisecond or two.
-WORK_OF_THE_FIRST_CHUNK = 2_000_000
-
-
-class Fit(NamedTuple):
-    """A run that ended: its last state, with `patience` its best, and its history."""
-
-    state: State
-    history: History
-
-    def _repr_html_(self) -> str:
-        return fit_html(self.state, self.history)
-
-
-class Progress(NamedTuple):
-    """Where a run stands.
-
-    done, steps: updates done in this run, and updates asked for.
-    losses: of the steps since the last look, before their updates.
-    state: the state now.
-    validation: name -> the metric's value for `state.params`.
-    seconds: since the first step, compiling left out.
-    steps_per_second: over the run so far.
-    seconds_left: an estimate at that speed.
-    """
-
-    done: int
-    steps: int
-    losses: np.ndarray
-    state: State
-    validation: Mapping[str, float]
-    seconds: float
-    steps_per_second: float
-    seconds_left: float
-
-    @property
-    def loss(self) -> float:
-        """The last of the losses."""
-        return float(self.losses[-1])
-
-
-class DivergedError(ArithmeticError):
-    """Raised where a loss is NaN or infinite; `fit` ends at the last good state."""
-
-    def __init__(self, message: str, fit: Fit):
-        super().__init__(message)
-        self.fit = fit
 
 
 def print_progress(progress: Progress) -> None:
@@ -192,7 +127,8 @@ def fit(
     """
     progress = who_prints(progress, print_progress, "funcgrad.print_progress")
     state = first = _as_state(params, optimizer)
-    run = _Run(objective, optimizer, state, data, batch_size, key)
+    run = Run(objective, optimizer, state, data, batch_size, key)
+    steps = check_steps(steps, first.step)
     names = _names(validation, metrics)
     record = Record(int(first.step), names)
     best = None if patience is None else _Best(patience, every, names, state)
@@ -203,13 +139,14 @@ def fit(
             if best is not None:
                 best.restore(place, first, record.history().looks)
         left = max(steps - int(state.step - first.step), 0)
-        looks = _looks(run, state, left, every, until, validation, metrics)
+        if _is_over(record, until, best):
+            left = 0
+        looks = looks_at(run, state, left, every, until, validation, metrics)
         written = time.perf_counter()
         try:
             for now in looks:
+                record.add(now)
                 state = now.state
-                seen = int(state.step), now.loss, now.seconds, now.steps_per_second
-                record.add(now.losses, (*seen, *now.validation.values()))
                 is_best = best is not None and best.look(now)
                 if place is not None and (
                     every is not None
@@ -220,7 +157,7 @@ def fit(
                 if progress is not None:
                     progress(now)
                 is_late = seconds is not None and now.seconds >= seconds
-                if is_late or (best is not None and best.is_over):
+                if is_late or _is_over(record, until, best):
                     break
         except DivergedError as error:
             record.losses.extend(error.fit.history.loss)
@@ -228,237 +165,14 @@ def fit(
             raise
         except BaseException as error:
             error.fit = Fit(state, record.history())  # type: ignore[attr-defined]
-            if place is not None:
+            # Unless Ctrl-C came in between noting the losses and taking the state.
+            is_whole = record.losses.seen == int(state.step - first.step)
+            if place is not None and is_whole:
                 place.write(int(state.step), state, record.arrays())
             raise
         if place is not None and every is None:
             place.write(int(state.step), state, record.arrays())
     return Fit(state if best is None else best.state, record.history())
-
-
-def watch(
-    objective: Objective,
-    optimizer: optax.GradientTransformation,
-    state: State,
-    data: Any,
-    *,
-    steps: int,
-    batch_size: int | None = None,
-    key: jax.Array | None = None,
-    every: int | None = None,
-    validation: Any = None,
-    metrics: Mapping[str, Metric] = {},
-) -> Iterator[Progress]:
-    """Do what `train` does, a chunk of steps at a time; yield a `Progress` after each.
-
-    The caller may save, plot, stop or break off in between. With `every` it looks where
-    that divides `state.step`, so that what is decided there repeats, and without about
-    ten times a second; at the end in any case.
-
-    With `validation`, rows as `data` has them, each look has the objective of them as
-    `validation["loss"]`, and each f(params, rows) -> scalar of `metrics` by its name.
-    More than 4,096 rows are scored in parts, whose values are averaged by their rows;
-    without `every` it looks less often where that takes long.
-
-    A loss that is NaN or infinite raises `DivergedError`, which says at which step, and
-    which parameter was lost; its `.fit` has the last good state.
-
-    >>> import jax.numpy as jnp, optax, funcgrad as fg
-    >>> def objective(w, x):
-    ...     return jnp.sum((w * x - 6.0) ** 2)
-    >>> state = fg.init_state(1.0, optax.sgd(0.1))
-    >>> looks = watch(objective, optax.sgd(0.1), state, jnp.ones(1), steps=40, every=10)
-    >>> for now in looks:
-    ...     print(int(now.state.step), f"{now.loss:.4f}")
-    ...     if now.loss < 0.01:
-    ...         break
-    10 0.4504
-    20 0.0052
-    """
-    if not isinstance(state, State):
-        raise ValueError(
-            f"watch goes on from a State, got {type(state).__name__}: "
-            f"init_state(params, optimizer) makes the first one"
-        )
-    run = _Run(objective, optimizer, state, data, batch_size, key)
-    return _looks(run, state, steps, every, None, validation, metrics)
-
-
-def _looks(
-    run: _Run,
-    state: State,
-    steps: int,
-    every: int | None,
-    until: float | None,
-    validation: Any,
-    metrics: Mapping[str, Metric],
-) -> Iterator[Progress]:
-    """Check the arguments, and return the generator that `watch` and `fit` consume."""
-    steps = check_steps(steps, state.step)
-    every = None if every is None else at_least(1, "every", every)
-    if validation is None:
-        if metrics:
-            raise ValueError(
-                f"metrics need rows to look at, got {listed(list(metrics))} and no "
-                f"validation: pass validation=rows"
-            )
-        return _chunks(run, state, steps, every, until, lambda params: {})
-    validation = as_arrays("validation", validation)
-    check_data(
-        run.objective, state.params, validation, batch_shapes(validation, None, None),
-        "validation",
-    )  # fmt: skip
-    metrics = {"loss": run.objective} | {
-        name: hashable(metric) for name, metric in metrics.items()
-    }
-    return _chunks(
-        run, state, steps, every, until, partial(scores, metrics, rows=validation)
-    )
-
-
-def _chunks(
-    run: _Run,
-    state: State,
-    steps: int,
-    every: int | None,
-    until: float | None,
-    score: Callable[..., dict[str, float]],
-) -> Iterator[Progress]:
-    """Yield the looks at a run, and stop it at the exact step."""
-    first, done = int(state.step), 0
-    losses: list[np.ndarray] = []
-    previous, previous_n = state, 0
-    n = max(1, WORK_OF_THE_FIRST_CHUNK // run.work)
-    run(state, 0)  # compiles, so that the clock sees steps alone
-    score(state.params)
-    scoring = 0.0
-    start = time.perf_counter()
-    is_over = steps == 0
-    while not is_over:
-        due = steps - done
-        if every is not None:
-            due = min(due, every - (first + done) % every)
-        began = time.perf_counter()
-        n = min(n, due, LONGEST_CHUNK)
-        after, chunk = run(state, n)
-        taken = time.perf_counter() - began
-        stop = _first_stop(chunk, until)
-        if stop is not None and not np.isfinite(chunk[stop]):
-            bad, _ = run(state, stop)
-            back, good = (state, stop - 1) if stop else (previous, previous_n - 1)
-            last_good, _ = run(back, max(good, 0))
-            since = np.concatenate([*losses, chunk[:stop]])
-            _raise_diverged(bad, last_good, since, chunk[stop])
-        if stop is not None:
-            # Runs repeat bit for bit: a shorter one ends right after the step wanted.
-            n = stop + 1
-            after, chunk = run(state, n)
-        state, previous, previous_n = after, state, n
-        losses.append(chunk)
-        done += n
-        is_over = done == steps or stop is not None
-        n = _next_chunk(n, taken, scoring)
-        if is_over or every is None or (first + done) % every == 0:
-            began = time.perf_counter()
-            seen = score(state.params)
-            now = time.perf_counter()
-            scoring, speed = now - began, done / (now - start)
-            yield Progress(
-                done, steps, np.concatenate(losses), state, seen, now - start, speed,
-                (steps - done) / speed,
-            )  # fmt: skip
-            losses = []
-
-
-class _Run:
-    """A compiled run: run(state, n <= LONGEST_CHUNK) -> (state, losses)."""
-
-    def __init__(
-        self,
-        objective: Objective,
-        optimizer: optax.GradientTransformation,
-        state: State,
-        data: Any,
-        batch_size: int | None,
-        key: jax.Array | None,
-    ):
-        self.objective, self.optimizer = hashable(objective), _hashable(optimizer)
-        self.data, self.batch_size, self.key = as_arrays("data", data), batch_size, key
-        batch = batch_shapes(self.data, batch_size, key)
-        check_data(self.objective, state.params, self.data, batch)
-        self.work = work_of_a_step(state.params, batch)
-        device = next(iter(jax.tree.leaves(state)[0].devices()))
-        self.run_chunk = _compiled(device.platform)
-        # Reused, as making one takes as long as 5,000 steps of the smallest net; in the
-        # widest float that is on, which holds those of any narrower one exactly.
-        self.losses = jnp.zeros(LONGEST_CHUNK, jnp.result_type(float))
-
-    def __call__(self, state: State, n: int) -> tuple[State, np.ndarray]:
-        state, self.losses = self.run_chunk(
-            self.objective, self.optimizer, self.batch_size, state, self.losses,
-            self.data, self.key, n,
-        )  # fmt: skip
-        return state, np.asarray(self.losses)[:n].copy()
-
-
-@lru_cache
-def _compiled(platform: str) -> Callable[..., Any]:
-    """Return `_run_chunk` as it is compiled for this platform."""
-    return jax.jit(
-        _run_chunk,
-        static_argnums=(0, 1, 2),
-        donate_argnames="losses",
-        compiler_options=compiler_options(platform, is_group=False),
-    )
-
-
-def _run_chunk(
-    objective: Objective,
-    optimizer: optax.GradientTransformation,
-    batch_size: int | None,
-    state: State,
-    losses: jax.Array,
-    data: Any,
-    key: jax.Array | None,
-    n: jax.Array,
-) -> tuple[State, jax.Array]:
-    """Do `n` steps, whose losses fill the first `n` entries of `losses`.
-
-    `n` is traced, so that one executable serves all, and a step has the same bits
-    wherever a run is cut.
-    """
-    step = make_step(objective, optimizer)
-    first, end = state.step, state.step + n
-
-    def steps_until(
-        last: jax.Array,
-        carry: tuple[State, jax.Array],
-        batch_of: Callable[[jax.Array], Any],
-    ) -> tuple[State, jax.Array]:
-        def one(
-            i: jax.Array, carry: tuple[State, jax.Array]
-        ) -> tuple[State, jax.Array]:
-            state, losses = carry
-            state, loss = step(state, batch_of(i))
-            return state, losses.at[i - first].set(loss.astype(losses.dtype))
-
-        return lax.fori_loop(carry[0].step, last, one, carry)
-
-    if batch_size is None:
-        return steps_until(end, (state, losses), whole_batch(data, key))
-
-    shuffled = shuffle(data, batch_size, key)
-    per_epoch = shuffled.per_epoch
-
-    def epoch(carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
-        this_epoch = carry[0].step // per_epoch
-        order = shuffled.order(this_epoch)
-        # Counted from the epoch's first step, since the next one's may be no int32.
-        begin = this_epoch * per_epoch
-        last = begin + jnp.minimum(end - begin, per_epoch)
-        return steps_until(last, carry, lambda i: take(data, order[i - begin]))
-
-    return lax.while_loop(lambda carry: carry[0].step < end, epoch, (state, losses))
 
 
 def _as_state(params: Params, optimizer: optax.GradientTransformation) -> State:
@@ -467,15 +181,11 @@ def _as_state(params: Params, optimizer: optax.GradientTransformation) -> State:
     return init_state(params, optimizer)
 
 
-def _hashable(
-    optimizer: optax.GradientTransformation,
-) -> optax.GradientTransformation:
-    """Return the optimizer, wrapped as `hashable` does where it has no hash."""
-    if has_hash(optimizer):
-        return optimizer
-    return optax.GradientTransformation(
-        partial(optimizer.init), partial(optimizer.update)
-    )
+def _is_over(record: Record, until: float | None, best: _Best | None) -> bool:
+    """Return whether the last look was one to end at."""
+    if best is not None and best.is_over:
+        return True
+    return until is not None and record.last_loss <= until
 
 
 class _Best:
@@ -533,7 +243,7 @@ class _Best:
 def _opened(
     folder: str | os.PathLike[str] | None,
     resume: bool,
-    run: _Run,
+    run: Run,
     first: State,
     names: Sequence[str],
 ) -> Iterator[RunFolder | None]:
@@ -557,36 +267,3 @@ def _names(validation: Any, metrics: Mapping[str, Metric]) -> list[str]:
     """Return what the history calls the metrics of each look."""
     names = [] if validation is None else list({"loss": None, **metrics})
     return [f"validation_{name}" for name in names]
-
-
-def _next_chunk(n: int, seconds: float, scoring: float) -> int:
-    """Return how many steps to do after `n` of them took so many seconds."""
-    wanted = max(_SECONDS_BETWEEN_LOOKS, _SECONDS_FOR_VALIDATION * scoring)
-    return max(1, min(8 * n, int(n * wanted / seconds)))
-
-
-def _first_stop(losses: np.ndarray, until: float | None) -> int | None:
-    """Return the first index at which the run must end, if there is one."""
-    stops = ~np.isfinite(losses)
-    if until is not None:
-        stops |= losses <= until
-    return int(np.argmax(stops)) if stops.any() else None
-
-
-def _raise_diverged(
-    bad: State, good: State, losses: np.ndarray, loss: float
-) -> NoReturn:
-    """Raise for a `loss` that `bad` led to; `losses` are those since the last look."""
-    lost = [
-        f"params{jax.tree_util.keystr(path)}"
-        for path, leaf in jax.tree_util.tree_leaves_with_path(bad.params)
-        if not jnp.isfinite(leaf).all()
-    ]
-    where = f", as {lost[0]} had before it" if lost else ""
-    step = int(bad.step)
-    raise DivergedError(
-        f"the loss became {loss} at step {step}{where}: lower the learning rate, or "
-        f"look for missing and infinite values in the data; the last good state, after "
-        f"{int(good.step)} updates, is error.fit.state",
-        Fit(good, History(step - len(losses) + np.arange(len(losses)), losses, {})),
-    )

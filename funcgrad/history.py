@@ -1,11 +1,15 @@
-"""What a run left behind: its losses, and what was seen at each look from the host."""
+"""What is known of a run: where it stands, how it ended, and its history."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from funcgrad.notebook import fit_html
+from funcgrad.training import State
 
 # A longer run keeps every second step, then every fourth, and so on: 8 MB at most.
 MOST_KEPT = 1_000_000
@@ -47,6 +51,43 @@ class History(NamedTuple):
         return "\n".join([",".join(["step", "loss", *names]), *lines]) + "\n"
 
 
+class Fit(NamedTuple):
+    """A run that ended: its last state, with `patience` its best, and its history."""
+
+    state: State
+    history: History
+
+    def _repr_html_(self) -> str:
+        return fit_html(self.state, self.history)
+
+
+class Progress(NamedTuple):
+    """Where a run stands.
+
+    done, steps: updates done in this run, and updates asked for.
+    losses: of the steps since the last look, before their updates.
+    state: the state now.
+    validation: name -> the metric's value for `state.params`.
+    seconds: since the first step, compiling left out.
+    steps_per_second: over the run so far.
+    seconds_left: an estimate at that speed.
+    """
+
+    done: int
+    steps: int
+    losses: np.ndarray
+    state: State
+    validation: Mapping[str, float]
+    seconds: float
+    steps_per_second: float
+    seconds_left: float
+
+    @property
+    def loss(self) -> float:
+        """The last of the losses."""
+        return float(self.losses[-1])
+
+
 class Record:
     """A history that grows, of bounded size."""
 
@@ -56,10 +97,17 @@ class Record:
         self.losses = _Thinned()
         self.looks = _Thinned()
 
-    def add(self, losses: np.ndarray, look: Sequence[float]) -> None:
-        """Note the losses since the last look, and what was seen, in order of names."""
-        self.losses.extend(losses)
-        self.looks.extend(np.array([look], np.float64))
+    def add(self, now: Progress) -> None:
+        """Note the losses since the last look, and what is seen."""
+        self.losses.extend(now.losses)
+        look = int(now.state.step), now.loss, now.seconds, now.steps_per_second
+        self.looks.extend(np.array([[*look, *now.validation.values()]], np.float64))
+
+    @property
+    def last_loss(self) -> float:
+        """The last loss that was noted; infinite if there is none."""
+        looks = self.looks.kept()
+        return float(looks[-1, 1]) if len(looks) else math.inf
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all that was noted, for `restore`."""
@@ -94,8 +142,8 @@ class _Thinned:
 
     def extend(self, entries: np.ndarray) -> None:
         first = -self.seen % self.stride
-        self.parts.append(entries[first :: self.stride])
         self.seen += len(entries)
+        self.parts.append(entries[first :: self.stride])
         while sum(map(len, self.parts)) > MOST_KEPT:
             self.parts = [self.kept()[::2]]
             self.stride *= 2

@@ -11,7 +11,7 @@ import pytest
 from problems import arrays, arrays_of, same_bits, smooth_problem
 
 import funcgrad as fg
-from funcgrad import fitting
+from funcgrad import watching
 
 SGD = optax.sgd(1.0)
 ONE = np.ones(1, np.float32)
@@ -115,8 +115,8 @@ def clock(monkeypatch):
         return clock.now
 
     fake = SimpleNamespace(perf_counter=perf_counter)
-    monkeypatch.setattr(fitting, "time", fake)
-    monkeypatch.setattr(fitting, "WORK_OF_THE_FIRST_CHUNK", 1)
+    monkeypatch.setattr(watching, "time", fake)
+    monkeypatch.setattr(watching, "WORK_OF_THE_FIRST_CHUNK", 1)
     return clock
 
 
@@ -177,7 +177,7 @@ def test_the_run_ended_by_until_reports_where_it_ended(clock):
 
 
 def test_no_chunk_is_longer_than_its_buffer(clock, monkeypatch):
-    monkeypatch.setattr(fitting, "LONGEST_CHUNK", 100)
+    monkeypatch.setattr(watching, "LONGEST_CHUNK", 100)
     clock.tick = 2.0**-20
     fit, reports = reports_of(clock, 350)
     assert [r.done for r in reports] == [1, 9, 73, 173, 273, 350]
@@ -271,7 +271,7 @@ def test_what_has_no_hash_is_trained_all_the_same():
 
 
 def test_a_fit_may_be_longer_than_what_the_device_keeps():
-    steps = fitting.LONGEST_CHUNK + 10
+    steps = watching.LONGEST_CHUNK + 10
     fit = fg.fit(
         lambda w, x: w * jnp.sum(x), optax.sgd(1.0), 0.0, np.ones(1, np.float32),
         steps=steps, progress=None,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import funcgrad as fg
 from funcgrad import history
 from funcgrad.history import History, Record
 
@@ -12,6 +13,11 @@ def at_most_eight(monkeypatch):
     monkeypatch.setattr(history, "MOST_KEPT", 8)
 
 
+def look(step, losses, validation):
+    state = fg.State(None, None, np.int32(step))
+    return fg.Progress(step, step, losses, state, validation, 0.5, 2.0, 0.0)
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 50])
 def test_a_long_run_keeps_every_second_fourth_and_so_on(at_most_eight, chunk):
     record = Record(100, ["validation_loss"])
@@ -19,7 +25,7 @@ def test_a_long_run_keeps_every_second_fourth_and_so_on(at_most_eight, chunk):
     for start in range(0, 50, chunk):
         part = losses[start : start + chunk]
         done = start + len(part)
-        record.add(part, (100 + done, part[-1], 0.5, 2.0, done * 10))
+        record.add(look(100 + done, part, {"loss": done * 10}))
     found = record.history()
     assert found.step.tolist() == [100 + 8 * i for i in range(7)]
     assert found.loss.tolist() == [8 * i for i in range(7)]
@@ -32,7 +38,7 @@ def test_a_long_run_keeps_every_second_fourth_and_so_on(at_most_eight, chunk):
 
 def test_a_short_one_keeps_all(at_most_eight):
     record = Record(0, [])
-    record.add(np.arange(8.0), (8, 7.0, 1.0, 8.0))
+    record.add(look(8, np.arange(8.0), {}))
     assert record.history().step.tolist() == list(range(8))
 
 

@@ -15,7 +15,7 @@ import pytest
 from problems import arrays, same_bits, smooth_problem
 
 import funcgrad as fg
-from funcgrad import fitting
+from funcgrad import fitting, watching
 
 STEPS = 60
 
@@ -72,7 +72,7 @@ def test_without_every_checkpoints_are_half_a_minute_apart(tmp_path, monkeypatch
         def look(now):
             seen.update(path.name for path in (tmp_path / str(seconds)).iterdir())
 
-        monkeypatch.setattr(fitting, "WORK_OF_THE_FIRST_CHUNK", 1)
+        monkeypatch.setattr(watching, "WORK_OF_THE_FIRST_CHUNK", 1)
         run(tmp_path / str(seconds), every=None, progress=look)
         return [name for name in seen if name.startswith("step-")]
 
@@ -104,6 +104,18 @@ def test_patience_goes_on_with_the_best_that_was_seen(tmp_path, cut):
     assert int(fit.state.step) == 30
     assert fit.history.looks["step"].tolist() == [10, 20, 30, 40, 50, 60]
     assert same_run(fit, patient(None))
+
+
+def test_a_run_that_ended_early_does_not_go_on(tmp_path):
+    def until(**options):
+        return fg.fit(
+            lambda w, x: w * jnp.sum(x), optax.sgd(1.0), 0.0, np.ones(1, np.float32),
+            steps=100, until=-13.0, every=5, folder=tmp_path, progress=None, **options,
+        )  # fmt: skip
+
+    first = until()
+    assert int(first.state.step) == 14
+    assert same_run(first, until(resume=True))
 
 
 @pytest.mark.parametrize(

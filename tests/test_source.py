@@ -20,7 +20,14 @@ FLOORS = (
     ("model", "mlp", "losses", "regularization"),
     ("batches", "rows", "training", "data_checks", "history", "validation"),
     (
-        *("fitting", "ensemble", "checkpoint", "run_identity", "run_folder"),
+        *(
+            "watching",
+            "fitting",
+            "ensemble",
+            "checkpoint",
+            "run_identity",
+            "run_folder",
+        ),
         *("plots", "data", "testing"),
     ),
     ("tasks",),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from funcgrad.data.scores import Score
-from funcgrad.fitting import Progress
+from funcgrad.history import Progress
 
 
 @contextmanager

@@ -14,12 +14,13 @@ from funcgrad.data.points import SEED
 from funcgrad.data.predictor import LOSSES, Predictor, net
 from funcgrad.data.scores import Score
 from funcgrad.errors import InputError
-from funcgrad.fitting import DivergedError, Progress, fit, print_progress
-from funcgrad.history import History
+from funcgrad.fitting import fit, print_progress
+from funcgrad.history import History, Progress
 from funcgrad.losses import l2
 from funcgrad.model import Model, Objective
 from funcgrad.tasks.recipe import PENALTY, Recipe, check, make_optimizer
 from funcgrad.tasks.task import Task, check_seed
+from funcgrad.watching import DivergedError
 
 # Rows of the training part that the score of a progress report looks at.
 _WATCHED_ROWS = 4096

@@ -1,0 +1,320 @@
+"""A run as a loop: `train` in compiled chunks, with a look from the host after each.
+
+The loop stops at the exact step where a loss is low enough, or is no longer a number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from funcgrad.arguments import at_least, has_hash, hashable
+from funcgrad.batches import (
+    as_arrays,
+    batch_shapes,
+    shuffle,
+    take,
+    whole_batch,
+    work_of_a_step,
+)
+from funcgrad.data_checks import check_data
+from funcgrad.errors import listed
+from funcgrad.fast.options import compiler_options
+from funcgrad.history import Fit, History, Progress
+from funcgrad.model import Objective
+from funcgrad.training import State, check_steps, make_step
+from funcgrad.validation import Metric, scores
+
+# Losses kept on the device between two looks: so many that a look is next to nothing
+# beside the steps of the smallest net.
+LONGEST_CHUNK = 262_144
+# The first chunk has steps of so much work, which is a millisecond or two.
+WORK_OF_THE_FIRST_CHUNK = 2_000_000
+_SECONDS_BETWEEN_LOOKS = 0.1
+# Of training for each second that is spent on validation.
+_SECONDS_FOR_VALIDATION = 4
+
+
+class DivergedError(ArithmeticError):
+    """Raised where a loss is NaN or infinite; `fit` ends at the last good state."""
+
+    def __init__(self, message: str, fit: Fit):
+        super().__init__(message)
+        self.fit = fit
+
+
+def watch(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    data: Any,
+    *,
+    steps: int,
+    batch_size: int | None = None,
+    key: jax.Array | None = None,
+    every: int | None = None,
+    validation: Any = None,
+    metrics: Mapping[str, Metric] = {},
+) -> Iterator[Progress]:
+    """Do what `train` does, a chunk of steps at a time; yield a `Progress` after each.
+
+    The caller may save, plot, stop or break off in between. With `every` it looks where
+    that divides `state.step`, so that what is decided there repeats, and without about
+    ten times a second; at the end in any case.
+
+    With `validation`, rows as `data` has them, each look has the objective of them as
+    `validation["loss"]`, and each f(params, rows) -> scalar of `metrics` by its name.
+    More than 4,096 rows are scored in parts, whose values are averaged by their rows;
+    without `every` it looks less often where that takes long.
+
+    A loss that is NaN or infinite raises `DivergedError`, which says at which step, and
+    which parameter was lost; its `.fit` has the last good state.
+
+    >>> import jax.numpy as jnp, optax, funcgrad as fg
+    >>> def objective(w, x):
+    ...     return jnp.sum((w * x - 6.0) ** 2)
+    >>> state = fg.init_state(1.0, optax.sgd(0.1))
+    >>> looks = watch(objective, optax.sgd(0.1), state, jnp.ones(1), steps=40, every=10)
+    >>> for now in looks:
+    ...     print(int(now.state.step), f"{now.loss:.4f}")
+    ...     if now.loss < 0.01:
+    ...         break
+    10 0.4504
+    20 0.0052
+    """
+    if not isinstance(state, State):
+        raise ValueError(
+            f"watch goes on from a State, got {type(state).__name__}: "
+            f"init_state(params, optimizer) makes the first one"
+        )
+    run = Run(objective, optimizer, state, data, batch_size, key)
+    return looks_at(run, state, steps, every, None, validation, metrics)
+
+
+def looks_at(
+    run: Run,
+    state: State,
+    steps: int,
+    every: int | None,
+    until: float | None,
+    validation: Any,
+    metrics: Mapping[str, Metric],
+) -> Iterator[Progress]:
+    """Check the arguments, and return the generator that `watch` and `fit` consume."""
+    steps = check_steps(steps, state.step)
+    every = None if every is None else at_least(1, "every", every)
+    if validation is None:
+        if metrics:
+            raise ValueError(
+                f"metrics need rows to look at, got {listed(list(metrics))} and no "
+                f"validation: pass validation=rows"
+            )
+        return _chunks(run, state, steps, every, until, lambda params: {})
+    validation = as_arrays("validation", validation)
+    check_data(
+        run.objective, state.params, validation, batch_shapes(validation, None, None),
+        "validation",
+    )  # fmt: skip
+    metrics = {"loss": run.objective} | {
+        name: hashable(metric) for name, metric in metrics.items()
+    }
+    return _chunks(
+        run, state, steps, every, until, partial(scores, metrics, rows=validation)
+    )
+
+
+def _chunks(
+    run: Run,
+    state: State,
+    steps: int,
+    every: int | None,
+    until: float | None,
+    score: Callable[..., dict[str, float]],
+) -> Iterator[Progress]:
+    """Yield the looks at a run, and stop it at the exact step."""
+    first, done = int(state.step), 0
+    losses: list[np.ndarray] = []
+    previous, previous_n = state, 0
+    n = max(1, WORK_OF_THE_FIRST_CHUNK // run.work)
+    run(state, 0)  # compiles, so that the clock sees steps alone
+    score(state.params)
+    scoring = 0.0
+    start = time.perf_counter()
+    is_over = steps == 0
+    while not is_over:
+        due = steps - done
+        if every is not None:
+            due = min(due, every - (first + done) % every)
+        began = time.perf_counter()
+        n = min(n, due, LONGEST_CHUNK)
+        after, chunk = run(state, n)
+        taken = time.perf_counter() - began
+        stop = _first_stop(chunk, until)
+        if stop is not None and not np.isfinite(chunk[stop]):
+            bad, _ = run(state, stop)
+            back, good = (state, stop - 1) if stop else (previous, previous_n - 1)
+            last_good, _ = run(back, max(good, 0))
+            since = np.concatenate([*losses, chunk[:stop]])
+            _raise_diverged(bad, last_good, since, chunk[stop])
+        if stop is not None:
+            # Runs repeat bit for bit: a shorter one ends right after the step wanted.
+            n = stop + 1
+            after, chunk = run(state, n)
+        state, previous, previous_n = after, state, n
+        losses.append(chunk)
+        done += n
+        is_over = done == steps or stop is not None
+        n = _next_chunk(n, taken, scoring)
+        if is_over or every is None or (first + done) % every == 0:
+            began = time.perf_counter()
+            seen = score(state.params)
+            now = time.perf_counter()
+            scoring, speed = now - began, done / (now - start)
+            yield Progress(
+                done, steps, np.concatenate(losses), state, seen, now - start, speed,
+                (steps - done) / speed,
+            )  # fmt: skip
+            losses = []
+
+
+class Run:
+    """A compiled run: run(state, n <= LONGEST_CHUNK) -> (state, losses)."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: optax.GradientTransformation,
+        state: State,
+        data: Any,
+        batch_size: int | None,
+        key: jax.Array | None,
+    ):
+        self.objective, self.optimizer = hashable(objective), _hashable(optimizer)
+        self.data, self.batch_size, self.key = as_arrays("data", data), batch_size, key
+        batch = batch_shapes(self.data, batch_size, key)
+        check_data(self.objective, state.params, self.data, batch)
+        self.work = work_of_a_step(state.params, batch)
+        device = next(iter(jax.tree.leaves(state)[0].devices()))
+        self.run_chunk = _compiled(device.platform)
+        # Reused, as making one takes as long as 5,000 steps of the smallest net; in the
+        # widest float that is on, which holds those of any narrower one exactly.
+        self.losses = jnp.zeros(LONGEST_CHUNK, jnp.result_type(float))
+
+    def __call__(self, state: State, n: int) -> tuple[State, np.ndarray]:
+        state, self.losses = self.run_chunk(
+            self.objective, self.optimizer, self.batch_size, state, self.losses,
+            self.data, self.key, n,
+        )  # fmt: skip
+        return state, np.asarray(self.losses)[:n].copy()
+
+
+@lru_cache
+def _compiled(platform: str) -> Callable[..., Any]:
+    """Return `_run_chunk` as it is compiled for this platform."""
+    return jax.jit(
+        _run_chunk,
+        static_argnums=(0, 1, 2),
+        donate_argnames="losses",
+        compiler_options=compiler_options(platform, is_group=False),
+    )
+
+
+def _run_chunk(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    batch_size: int | None,
+    state: State,
+    losses: jax.Array,
+    data: Any,
+    key: jax.Array | None,
+    n: jax.Array,
+) -> tuple[State, jax.Array]:
+    """Do `n` steps, whose losses fill the first `n` entries of `losses`.
+
+    `n` is traced, so that one executable serves all, and a step has the same bits
+    wherever a run is cut.
+    """
+    step = make_step(objective, optimizer)
+    first, end = state.step, state.step + n
+
+    def steps_until(
+        last: jax.Array,
+        carry: tuple[State, jax.Array],
+        batch_of: Callable[[jax.Array], Any],
+    ) -> tuple[State, jax.Array]:
+        def one(
+            i: jax.Array, carry: tuple[State, jax.Array]
+        ) -> tuple[State, jax.Array]:
+            state, losses = carry
+            state, loss = step(state, batch_of(i))
+            return state, losses.at[i - first].set(loss.astype(losses.dtype))
+
+        return lax.fori_loop(carry[0].step, last, one, carry)
+
+    if batch_size is None:
+        return steps_until(end, (state, losses), whole_batch(data, key))
+
+    shuffled = shuffle(data, batch_size, key)
+    per_epoch = shuffled.per_epoch
+
+    def epoch(carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+        this_epoch = carry[0].step // per_epoch
+        order = shuffled.order(this_epoch)
+        # Counted from the epoch's first step, since the next one's may be no int32.
+        begin = this_epoch * per_epoch
+        last = begin + jnp.minimum(end - begin, per_epoch)
+        return steps_until(last, carry, lambda i: take(data, order[i - begin]))
+
+    return lax.while_loop(lambda carry: carry[0].step < end, epoch, (state, losses))
+
+
+def _hashable(
+    optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+    """Return the optimizer, wrapped as `hashable` does where it has no hash."""
+    if has_hash(optimizer):
+        return optimizer
+    return optax.GradientTransformation(
+        partial(optimizer.init), partial(optimizer.update)
+    )
+
+
+def _next_chunk(n: int, seconds: float, scoring: float) -> int:
+    """Return how many steps to do after `n` of them took so many seconds."""
+    wanted = max(_SECONDS_BETWEEN_LOOKS, _SECONDS_FOR_VALIDATION * scoring)
+    return max(1, min(8 * n, int(n * wanted / seconds)))
+
+
+def _first_stop(losses: np.ndarray, until: float | None) -> int | None:
+    """Return the first index at which the run must end, if there is one."""
+    stops = ~np.isfinite(losses)
+    if until is not None:
+        stops |= losses <= until
+    return int(np.argmax(stops)) if stops.any() else None
+
+
+def _raise_diverged(
+    bad: State, good: State, losses: np.ndarray, loss: float
+) -> NoReturn:
+    """Raise for a `loss` that `bad` led to; `losses` are those since the last look."""
+    lost = [
+        f"params{jax.tree_util.keystr(path)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(bad.params)
+        if not jnp.isfinite(leaf).all()
+    ]
+    where = f", as {lost[0]} had before it" if lost else ""
+    step = int(bad.step)
+    raise DivergedError(
+        f"the loss became {loss} at step {step}{where}: lower the learning rate, or "
+        f"look for missing and infinite values in the data; the last good state, after "
+        f"{int(good.step)} updates, is error.fit.state",
+        Fit(good, History(step - len(losses) + np.arange(len(losses)), losses, {})),
+    )
