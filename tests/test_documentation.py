@@ -9,11 +9,11 @@ import contextlib
 import io
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from funcgrad import cli
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -47,14 +47,13 @@ def run(block, namespace, page=Path("page"), line=0):
 
 def run_shell(block):
     """Run the lines of a block that are a `funcgrad` command; return their output."""
-    printed = ""
-    for line in block.splitlines():
-        if line.startswith("funcgrad "):
-            command = [sys.executable, "-m", *shlex.split(line, comments=True)]
-            result = subprocess.run(command, capture_output=True, text=True)
-            assert result.returncode == 0, f"{line}\n{result.stderr}"
-            printed += result.stdout
-    return printed
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        for line in block.splitlines():
+            if line.startswith("funcgrad "):
+                _, *arguments = shlex.split(line, comments=True)
+                assert cli.main(arguments) == 0, line
+    return printed.getvalue()
 
 
 def without_numbers(text):
@@ -64,7 +63,6 @@ def without_numbers(text):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page_prints_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     namespace, output = {"__name__": "__main__"}, ""
     for language, line, block in blocks(page.read_text()):
         if language == "python":

@@ -43,15 +43,24 @@ def train_many(rates, batch_size=None):
     )  # fmt: skip
 
 
-RUNS = [(train, MODEL.init(KEY)), (train_many, jnp.logspace(-3, -1, 5))]
+PARAMS, RATES = MODEL.init(KEY), jnp.logspace(-3, -1, 5)
 
 
 def numbers(result):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
 
 
-@pytest.mark.parametrize(("run", "argument"), RUNS, ids=["train", "train_many"])
-@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize(
+    ("run", "argument", "batch_size"),
+    [
+        pytest.param(train, PARAMS, None, id="train-None"),
+        pytest.param(train, PARAMS, 2, id="train-2", marks=pytest.mark.exhaustive),
+        pytest.param(
+            train_many, RATES, None, id="train_many-None", marks=pytest.mark.exhaustive
+        ),
+        pytest.param(train_many, RATES, 2, id="train_many-2"),
+    ],
+)
 def test_a_whole_run_lowers_for_all_platforms_at_once(run, argument, batch_size):
     exported = export.export(
         jax.jit(lambda a: run(a, batch_size)), platforms=PLATFORMS

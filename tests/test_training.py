@@ -115,7 +115,8 @@ def test_train_can_be_vmapped_over_keys_and_rates():
     with jax.enable_x64(True):
         keys, rates = jax.random.split(jax.random.key(0), 3), jnp.array([0, 0.01, 0.1])
         together = jax.jit(jax.vmap(run))(keys, rates)
-        alone = jnp.stack([run(k, r) for k, r in zip(keys, rates, strict=True)])
+        one = jax.jit(run)
+        alone = jnp.stack([one(k, r) for k, r in zip(keys, rates, strict=True)])
         assert together.shape == (3, 5)
         # vmap adds in another order: rounded to float32, as in the README.
         assert np.float32(together).tolist() == np.float32(alone).tolist()

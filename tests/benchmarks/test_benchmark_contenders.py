@@ -60,8 +60,19 @@ OURS = [
 ]
 
 
+# test_benchmark_steps.py runs all of them too, Equinox on other problems, and counts.
 @pytest.mark.filterwarnings("default")  # peers warn as they like
-@pytest.mark.parametrize(("name", "arguments"), OURS, ids=[name for name, _ in OURS])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        pytest.param(
+            *ours,
+            id=ours[0],
+            marks=() if ours[0] == "step_equinox" else pytest.mark.exhaustive,
+        )
+        for ours in OURS
+    ],
+)
 def test_a_contender_runs(name, arguments):
     try:
         run, units = getattr(contenders, name)(**arguments)

@@ -55,55 +55,21 @@ def updates(monkeypatch):
 
 
 SEED = {"problem": "seed", "steps": 7}
+BATCHES = {"problem": "moons, batches", "steps": 7}
 SEED_NUMBERS = 3 * 4 + 4 + 4 * 4 + 4 + 4 * 1 + 1
 MOONS_NUMBERS = 2 * 16 + 16 + 16 * 16 + 16 + 16 + 1
 SMALL_NUMBERS = 16 * 64 + 64 + 64 * 64 + 64 + 64 + 1
 WIDE_NUMBERS = 784 * 512 + 512 + 512 * 512 + 512 + 512 * 10 + 10
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "units", "steps", "numbers"),
-    [
-        ("step_train", SEED, 7, 7, SEED_NUMBERS),
-        ("step_fit", SEED, 7, 7, SEED_NUMBERS),
-        ("step_dispatched", SEED, 7, 7, SEED_NUMBERS),
-        ("step_equinox", SEED, 7, 7, SEED_NUMBERS),
-        ("step_nnx", SEED, 7, 7, SEED_NUMBERS),
-        ("step_train", {**SEED, "problem": "seed, Adam"}, 7, 7, SEED_NUMBERS),
-        ("step_equinox", {**SEED, "problem": "small"}, 7, 7, SMALL_NUMBERS),
-        ("step_train", {**SEED, "problem": "moons, batches"}, 7, 7, MOONS_NUMBERS),
-        ("step_fit", {**SEED, "problem": "moons, batches"}, 7, 7, MOONS_NUMBERS),
-        ("moons_training", {"steps": 7}, 1, 7, MOONS_NUMBERS),
-        ("wide_train", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS),
-        ("wide_fit", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS),
-        ("wide_equinox", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS),
-        ("wide_nnx", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS),
-        (
-            "growth",
-            {"sizes": [3, 4, 1], "batch": 4, "members": 1, "steps": 7},
-            7, 7, 3 * 4 + 4 + 4 + 1,
-        ),
-    ],
-)  # fmt: skip
-def test_updates_by_optax_are_those_of_the_units(
-    updates, name, arguments, units, steps, numbers
-):
-    run, given = contender(name, **arguments)
-    assert given == units
-    for _ in range(2):  # a second turn does as much as the first
-        updates.clear()
-        run()
-        jax.effects_barrier()
-        assert updates == [numbers] * steps
-
-
-def test_every_row_of_a_batch_is_seen(monkeypatch):
-    """By the losses, of which funcgrad's and the peers' are given the labels."""
-    seen = []
+@pytest.fixture
+def shapes(monkeypatch):
+    """Return the set of shapes, of outputs and labels, that the losses are given."""
+    seen = set()
 
     def noted(loss):
         def f(outputs, labels):
-            seen.append((outputs.shape, labels.shape))
+            seen.add((outputs.shape, labels.shape))
             return loss(outputs, labels)
 
         return f
@@ -114,24 +80,51 @@ def test_every_row_of_a_batch_is_seen(monkeypatch):
     )
     for name in ("cross_entropy", "squared_error", "hinge", "mean_squared_error"):
         monkeypatch.setattr(fg, name, noted(getattr(fg, name)))
-    for name in ("wide_train", "wide_fit", "wide_equinox", "wide_nnx"):
-        seen.clear()
-        contender(name, rows=11, batch=3)[0]()
-        assert set(seen) == {((3, 10), (3,))}, name
-    for name in ("step_train", "step_fit", "step_dispatched"):
-        seen.clear()
-        contender(name, problem="seed", steps=1)[0]()
-        assert set(seen) == {((4, 1), (4, 1))}, name
-    for name in ("step_train", "step_fit"):
-        seen.clear()
-        contender(name, problem="moons, batches", steps=1)[0]()
-        assert ((32, 1), (32, 1)) in seen, name
-    seen.clear()
-    contender("moons_training", steps=1)[0]()
-    assert set(seen) == {((100, 1), (100, 1))}
-    seen.clear()
-    contender("growth", sizes=[3, 2], batch=5, members=1, steps=1)[0]()
-    assert set(seen) == {((5, 2), (5, 2))}
+    return seen
+
+
+# The shapes of outputs and labels of so many rows.
+THREE, FOUR = {((3, 10), (3,))}, {((4, 1), (4, 1))}
+OF_32, HUNDRED = {((32, 1), (32, 1))}, {((100, 1), (100, 1))}
+OWN_LOSS = set()  # a peer's own squared error, which nobody listens to
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "units", "steps", "numbers", "rows"),
+    [
+        ("step_train", SEED, 7, 7, SEED_NUMBERS, FOUR),
+        ("step_fit", SEED, 7, 7, SEED_NUMBERS, FOUR),
+        ("step_dispatched", SEED, 7, 7, SEED_NUMBERS, FOUR),
+        ("step_equinox", SEED, 7, 7, SEED_NUMBERS, OWN_LOSS),
+        ("step_nnx", SEED, 7, 7, SEED_NUMBERS, OWN_LOSS),
+        ("step_train", {**SEED, "problem": "seed, Adam"}, 7, 7, SEED_NUMBERS, FOUR),
+        ("step_equinox", {**SEED, "problem": "small"}, 7, 7, SMALL_NUMBERS, OWN_LOSS),
+        ("step_train", BATCHES, 7, 7, MOONS_NUMBERS, OF_32),
+        ("step_fit", BATCHES, 7, 7, MOONS_NUMBERS, OF_32),
+        ("moons_training", {"steps": 7}, 1, 7, MOONS_NUMBERS, HUNDRED),
+        ("wide_train", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS, THREE),
+        ("wide_fit", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS, THREE),
+        ("wide_equinox", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS, THREE),
+        ("wide_nnx", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS, THREE),
+        (
+            "growth",
+            {"sizes": [3, 4, 2], "batch": 5, "members": 1, "steps": 7},
+            7, 7, 3 * 4 + 4 + 4 * 2 + 2, {((5, 2), (5, 2))},
+        ),
+    ],
+)  # fmt: skip
+def test_updates_and_rows_are_those_of_the_units(
+    updates, shapes, name, arguments, units, steps, numbers, rows
+):
+    """Updates by the optimizer, rows of a batch by the losses."""
+    run, given = contender(name, **arguments)
+    assert given == units
+    for _ in range(2):  # a second turn does as much as the first
+        updates.clear()
+        run()
+        jax.effects_barrier()
+        assert updates == [numbers] * steps
+    assert shapes == rows
 
 
 @pytest.fixture

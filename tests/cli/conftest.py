@@ -1,4 +1,4 @@
-"""What tests of the command share: tables, runs, and a look at a proper refusal."""
+"""What tests of the command share: runs, only to be read, and a look at a refusal."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from shell import ENVIRONMENT, GOOD, QUANTITY, snapshot
 from funcgrad import cli
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def moons_run(tmp_path_factory):
     """Return the folder and the output of the installed way to call the command."""
     folder = tmp_path_factory.mktemp("moons")
@@ -52,7 +52,7 @@ def refused(tmp_path, monkeypatch, capsys):
     return check
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def models(tmp_path_factory):
     """Return a folder with the model of a classifier and that of a regression."""
     folder = tmp_path_factory.mktemp("models")

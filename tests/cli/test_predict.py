@@ -17,10 +17,10 @@ from funcgrad.data import moons
 from funcgrad.data.predictor import Predictor, net
 
 
-def test_predict_on_drawn_points_gives_the_score(moons_run, capsys):
+def test_predict_on_drawn_points_gives_the_score(moons_run, tmp_path, capsys):
     folder, _ = moons_run
     x, y = moons()
-    table = folder / "points.csv"
+    table = tmp_path / "points.csv"
     table.write_text(
         "x1,x2,class\n"
         + "".join(f"{a},{b},{k}\n" for (a, b), k in zip(x.tolist(), y, strict=True))

@@ -38,14 +38,13 @@ def rules(dtype):
 
 
 def in_both_types(every):
-    """Return (dtype, name) of all rules, the long ones marked so."""
+    """Return (dtype, name) of all rules; all but every so manieth are exhaustive."""
     return [
         pytest.param(
-            dtype, name, marks=[] if i % every == 0 else pytest.mark.exhaustive
+            dtype, name, marks=[] if (i + k) % every == 0 else pytest.mark.exhaustive
         )
-        for i, (name, dtype) in enumerate(
-            (name, dtype) for name in NAMES for dtype in ("float32", "float64")
-        )
+        for i, name in enumerate(NAMES)
+        for k, dtype in enumerate(("float32", "float64"))
     ]
 
 
@@ -54,7 +53,7 @@ def test_there_are_many_rules_each_with_wrong_ones_beside_it():
     assert all(len(rule.wrong) >= 2 for rule in rules("float32").values())
 
 
-@pytest.mark.parametrize(("dtype", "name"), in_both_types(every=1))
+@pytest.mark.parametrize(("dtype", "name"), in_both_types(every=2))
 def test_right_rule_is_not_accused(dtype, name):
     with jax.enable_x64(dtype == "float64"):
         rule = rules(dtype)[name]

@@ -343,7 +343,7 @@ def gradients(case):
 
 
 def draw(*shape, seed=0):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.RandomState(seed).standard_normal(shape), jnp.float32)
 
 
 def assert_rule(report):
@@ -365,7 +365,14 @@ TABLE_CASES = {
 
 
 @pytest.mark.parametrize("primitive", TABLE_CASES)
-@pytest.mark.parametrize("factor", [-1, 2, TINY])
+@pytest.mark.parametrize(
+    "factor",
+    [
+        pytest.param(-1, marks=pytest.mark.exhaustive),
+        pytest.param(2, marks=pytest.mark.exhaustive),
+        TINY,  # the hardest to see
+    ],
+)
 def test_wrong_slope_in_the_table_is_noticed(primitive, factor, monkeypatch):
     with jax.enable_x64(True):
         case = FAMILIES["elementwise"](jnp.float64)[TABLE_CASES[primitive]]
