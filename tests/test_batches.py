@@ -155,3 +155,21 @@ def test_neighbours_in_one_order_are_strangers_in_the_next():
         counts = np.histogram2d(a.ravel(), b.ravel(), 10, [[0, 1000]] * 2)[0]
         expected = a.size / 100
         assert ((counts - expected) ** 2 / expected).sum() < 170
+
+
+def test_small_batches_accumulated_are_one_large_one():
+    """Exact: the mean of two means of whole numbers, at a rate of 1/4."""
+
+    def objective(w, x):
+        return jnp.mean(x) * w
+
+    data = np.float32([4, 8, 12, 24])
+    whole, _ = fg.train(
+        objective, optax.sgd(0.25), fg.init_state(1.0, optax.sgd(0.25)), data, steps=1
+    )
+    halves = optax.MultiSteps(optax.sgd(0.25), 2).gradient_transformation()
+    cut, _ = fg.train(
+        objective, halves, fg.init_state(1.0, halves), data, steps=2, batch_size=2,
+        key=jax.random.key(0),
+    )  # fmt: skip
+    assert float(cut.params) == float(whole.params) == 1 - 0.25 * 12
