@@ -203,26 +203,30 @@ class Run:
         check_data(self.objective, state.params, self.data, batch)
         self.work = work_of_a_step(state.params, batch)
         device = next(iter(jax.tree.leaves(state)[0].devices()))
-        self.run_chunk = _compiled(device.platform)
+        self.chunk = _compiled(
+            self.objective, self.optimizer, batch_size, device.platform
+        )
         # Reused, as making one takes as long as 5,000 steps of the smallest net; in the
         # widest float that is on, which holds those of any narrower one exactly.
         self.losses = jnp.zeros(LONGEST_CHUNK, jnp.result_type(float))
 
     def __call__(self, state: State, n: int) -> tuple[State, np.ndarray]:
-        state, self.losses = self.run_chunk(
-            self.objective, self.optimizer, self.batch_size, state, self.losses,
-            self.data, self.key, n,
-        )  # fmt: skip
+        state, self.losses = self.chunk(state, self.losses, self.data, self.key, n)
         return state, np.asarray(self.losses)[:n].copy()
 
 
-@lru_cache
-def _compiled(platform: str) -> Callable[..., Any]:
-    """Return `_run_chunk` as it is compiled for this platform."""
+# Each kept for the next run alike, and its memory, a megabyte or two, for no more.
+@lru_cache(maxsize=32)
+def _compiled(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    batch_size: int | None,
+    platform: str,
+) -> Callable[..., Any]:
+    """Return `_run_chunk` of these as it is compiled for this platform."""
     return jax.jit(
-        _run_chunk,
-        static_argnums=(0, 1, 2),
-        donate_argnames="losses",
+        partial(_run_chunk, objective, optimizer, batch_size),
+        donate_argnums=1,
         compiler_options=compiler_options(platform, is_group=False),
     )
 
