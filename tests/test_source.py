@@ -18,7 +18,7 @@ FLOORS = (
     ("arguments", "errors", "version", "files", "jaxprs"),
     ("fast",),
     ("model", "mlp", "losses"),
-    ("batches", "training", "data_checks"),
+    ("batches", "training", "data_checks", "history", "validation"),
     ("fitting", "ensemble", "checkpoint", "plots", "data", "testing"),
     ("tasks",),
     ("cli",),
