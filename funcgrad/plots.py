@@ -7,7 +7,7 @@ here opens a window or touches pyplot's global state.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from threading import Thread
@@ -29,20 +29,45 @@ _MOST_NUMBERED_CLASSES = 20
 _MOST_NAMED_CLASSES = 30
 
 
-def loss_curve(step: np.ndarray, loss: np.ndarray, title: str) -> Figure:
-    """Draw the loss before each step, on a logarithmic axis."""
+def loss_curve(
+    step: np.ndarray,
+    loss: np.ndarray,
+    title: str,
+    *,
+    looks: Mapping[str, np.ndarray] = {},
+) -> Figure:
+    """Draw the loss before each step, on a logarithmic axis.
+
+    `looks` is a history's. Where it has `validation_loss`, that is drawn beside, with a
+    star at its lowest.
+    """
     figure, axes = _figure((6.0, 4.0))
     many = len(loss) > 400
-    axes.plot(step, loss, color=_COLOURS[0], lw=1.2, alpha=0.35 if many else 1)
+    axes.plot(
+        step, loss, color=_COLOURS[0], lw=1.2, alpha=0.35 if many else 1,
+        label="training",
+    )  # fmt: skip
     if many:
         # A hundred medians show where a curve of noisy batches goes.
         cuts = np.linspace(0, len(loss), 101).astype(int)
         parts = [slice(a, b) for a, b in pairwise(cuts)]
         middle = [np.median(step[part]) for part in parts]
         axes.plot(middle, [np.median(loss[part]) for part in parts], color=_COLOURS[0])
-    if np.all(loss > 0):
+    seen = looks.get("validation_loss", np.zeros(0))
+    good = np.isfinite(seen)
+    if good.any():
+        at = looks["step"]
+        best = int(np.argmin(np.where(good, seen, np.inf)))
+        axes.plot(at, seen, color=_COLOURS[1], lw=1.5, label="validation")
+        axes.plot(
+            at[best], seen[best], color=_COLOURS[1], marker="*", markersize=12, ls="",
+            label=f"best, step {at[best]:,}",
+        )  # fmt: skip
+        axes.legend(framealpha=0.9, fontsize="small")
+    values = np.concatenate([loss, seen[good]])
+    if np.all(values > 0):
         axes.set_yscale("log")
-        _label_plainly(axes.yaxis, loss)
+        _label_plainly(axes.yaxis, values)
     axes.set(title=_as_text(title, 80), xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3, which="both", lw=0.5)
     return figure

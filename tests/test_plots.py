@@ -177,6 +177,34 @@ def test_the_loss_is_drawn_against_the_step():
     assert with_zero.get_yscale() == "linear"
 
 
+def test_validation_is_drawn_beside_with_a_star_at_its_best():
+    seen = np.array([3.0, np.nan, 0.5, 0.5, np.inf])
+    looks = {"step": np.array([9, 11, 13, 15, 17]), "validation_loss": seen}
+    step, loss = np.arange(7, 10), np.array([4.0, 2.0, 1.0])
+    axes = axes_of(plots.loss_curve(step, loss, "title", looks=looks))
+    training, validation, star = axes.lines
+    assert training.get_ydata().tolist() == [4, 2, 1]
+    assert validation.get_xdata().tolist() == [9, 11, 13, 15, 17]
+    assert np.array_equal(validation.get_ydata(), seen, equal_nan=True)
+    assert (list(star.get_xdata()), list(star.get_ydata())) == ([13], [0.5])
+    assert star.get_marker() == "*"
+    assert validation.get_color() == star.get_color() != training.get_color()
+    said = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert said == ["training", "validation", "best, step 13"]
+    assert axes.get_yscale() == "log"
+    looks["validation_loss"] = np.array([3.0, 0, 0, 0, 0])
+    assert axes_of(plots.loss_curve(step, loss, "", looks=looks)).get_yscale() == (
+        "linear"
+    )
+
+
+@pytest.mark.parametrize("seen", [{}, {"validation_loss": np.full(2, np.nan)}])
+def test_without_validation_there_is_one_curve_and_no_legend(seen):
+    looks = {"step": np.array([1, 2]), "seconds": np.array([0.1, 0.2])} | seen
+    axes = axes_of(plots.loss_curve(np.arange(2), np.ones(2), "", looks=looks))
+    assert len(axes.lines) == 1 and axes.get_legend() is None
+
+
 def test_a_long_curve_gets_a_hundred_medians():
     """The loss of step i is 1000 + 2 i, but for a peak every fifth step."""
     step = np.arange(10, 510)

@@ -45,7 +45,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     from funcgrad.errors import InputError, shown
 
     try:
-        return app(args=arguments, prog_name="funcgrad", standalone_mode=False) or 0
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        return app(given, "funcgrad", standalone_mode=False, obj=given) or 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except InputError as error:

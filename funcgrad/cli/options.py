@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from funcgrad import tasks
 from funcgrad.data.predictor import ACTIVATIONS
 from funcgrad.errors import InputError
 from funcgrad.tasks import Recipe, Task
@@ -23,10 +24,18 @@ Activation = Annotated[
     str | None, typer.Option(help=f"One of {', '.join(ACTIVATIONS)}.")
 ]
 Optimizer = Annotated[str | None, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Take the place of another run in --out.")
+]
 BatchSize = Annotated[int | None, typer.Option(help="Rows in each step's batch.")]
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A model.safetensors of train.")
 ]
+
+
+def folder_of(name: str, out: Path | None) -> Path:
+    """Return the folder to write: the one wanted, or a new one of this name."""
+    return tasks.new_folder(Path("runs", name)) if out is None else out
 
 
 def choose(

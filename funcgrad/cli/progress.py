@@ -21,9 +21,12 @@ def step_line(steps: int) -> Iterator[Callable[[Progress, Score], None]]:
     with _line("step", steps, text) as update:
 
         def show(now: Progress, score: Score) -> None:
+            seen = "".join(
+                f"  validation {value:.4g}" for value in now.validation.values()
+            )
             text = (
-                f"loss {now.loss:.4g}  {score}  {now.steps_per_second:,.0f} steps/s  "
-                f"{now.seconds_left:,.0f} s left"
+                f"loss {now.loss:.4g}{seen}  {score}  "
+                f"{now.steps_per_second:,.0f} steps/s  {now.seconds_left:,.0f} s left"
             )
             update(completed=now.done, description=text)
 

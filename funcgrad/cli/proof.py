@@ -1,7 +1,7 @@
-"""The line that `funcgrad train` prints before it trains: the gradient, proven."""
+"""What `funcgrad train` does before it trains: the gradient, proven."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,29 +14,48 @@ from funcgrad.testing.size import rows_that_fit
 SECONDS = 0.2
 
 
-def gradient_line(
-    objective: Objective, params: Any, batch: tuple[np.ndarray, np.ndarray]
-) -> str:
-    """Prove `jax.grad(objective)` on as many rows of `batch` as take a moment.
+class Proof(NamedTuple):
+    """What the proof of a gradient has found.
 
-    Returns one line with the figure, or the whole report if the verdict is not ok.
+    verdict: the report's, "ok" or what is wrong; None where one row takes too long.
+    proven, rows, batch_rows: parameters, the rows that it was done on, and all of them.
+    rounding: the worst, as a share of its bound; infinite where a path is in doubt, and
+        NaN where nothing is proven.
+    text: all of it in a line, and the whole report if the verdict is not ok.
     """
+
+    verdict: str | None
+    proven: int
+    rows: int
+    batch_rows: int
+    rounding: float
+    text: str
+
+
+def prove(
+    objective: Objective, params: Any, batch: tuple[np.ndarray, np.ndarray]
+) -> Proof:
+    """Prove `jax.grad(objective)` on as many rows of `batch` as take a moment."""
     rows, seconds_for_one = rows_that_fit(objective, params, batch, SECONDS)
     if not rows:
-        return (
+        text = (
             f"gradients: not proven, as one row would take about "
             f"{seconds_for_one:,.0f} s: funcgrad.testing.check_gradients can be asked"
         )
+        return Proof(None, 0, 0, len(batch[0]), math.nan, text)
     report = check_gradients(objective, params, jax.tree.map(lambda a: a[:rows], batch))
     if not report.ok:
-        return str(report)
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        return Proof(report.verdict, 0, rows, len(batch[0]), math.nan, str(report))
     # Ulps alone would alarm: terms that cancel leave a tiny truth, with tiny ulps.
     shares = [leaf.ulps / leaf.bound for leaf in report.leaves if leaf.ulps]
-    rounding = f"rounding at most {max(shares, default=0.0):.2%} of its bound"
+    share = max(shares, default=0.0)
+    rounding = f"rounding at most {share:.2%} of its bound"
     if any(math.isinf(leaf.bound) for leaf in report.leaves):
+        share = math.inf
         rounding = "rounding without a bound, as a path is in doubt"
-    return (
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    text = (
         f"gradients: all {count:,} proven on {rows:,} of {len(batch[0]):,} rows: rules "
         f"exact, {rounding}"
     )
+    return Proof(report.verdict, count, rows, len(batch[0]), share, text)

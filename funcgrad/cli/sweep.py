@@ -13,11 +13,13 @@ from funcgrad.cli.options import (
     BatchSize,
     Hidden,
     Optimizer,
+    Overwrite,
     Target,
     What,
     choose,
+    folder_of,
 )
-from funcgrad.cli.output import say_plan, say_scores, say_written
+from funcgrad.cli.output import plan_lines, score_lines, with_command, written_line
 from funcgrad.cli.progress import member_line
 from funcgrad.cli.terminal import say
 from funcgrad.data import SEED
@@ -29,6 +31,7 @@ _SHOWN = 10  # members in the table on the terminal
 
 
 def sweep(
+    context: typer.Context,
     what: What,
     target: Target = None,
     members: Annotated[int, typer.Option(help="Nets to train.")] = 1000,
@@ -53,8 +56,10 @@ def sweep(
         int, typer.Option(help="Draws hyper-parameters, rows, weights and batches.")
     ] = SEED,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write.  [default: runs/WHAT-sweep]")
+        Path | None,
+        typer.Option(help="Folder to write.  [default: runs/WHAT-sweep, or a new one]"),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train a thousand nets at once, each with settings of its own; keep the best.
 
@@ -85,22 +90,25 @@ def sweep(
         batch_size=batch_size,
     )
     check(recipe, int(task.known.sum()))
-    folder = Path("runs", f"{task.name}-sweep") if out is None else out
-    tasks.check_folder(folder)
-    say_plan(task, recipe, "falling to a tenth")
+    name = f"{task.name}-sweep"
+    tasks.check_folder(folder_of(name, out), overwrite=overwrite)
+    say(*plan_lines(task, recipe, "falling to a tenth"))
     drawn = [f"{n.replace('_', ' ')} {r.low:g}..{r.high:g}" for n, r in ranges.items()]
     say(f"sweep: {members:,} nets, {', '.join(drawn)}")
     with member_line(members) as progress:
         swept = tasks.sweep(
             task, ranges, recipe, members=members, seed=seed, progress=progress
         )
+    swept = swept._replace(best=with_command(context.obj, swept.best))
+    # Chosen once more: another run may have come to have that name meanwhile.
+    folder = folder_of(name, out)
     files = tasks.write_sweep(folder, swept)
     _say_best(swept)
     diverged = int(np.sum(~np.isfinite(swept.scores)))
     if diverged:
         say(f"{diverged:,} of {members:,} nets diverged")
-    say_scores(swept.best, "held out, the rows that chose the net")
-    say_written(files, folder, start)
+    say(*score_lines(swept.best, "held out, the rows that chose the net"))
+    say(written_line(files, folder, start))
 
 
 def parse_range(argument: str, text: str, *, below: float = np.inf) -> Range:

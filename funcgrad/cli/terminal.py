@@ -10,9 +10,15 @@ from funcgrad.errors import shown
 lost: list[OSError] = []
 
 
-def say(line: str) -> None:
-    """Print a line at once, such that no name in it can command the terminal."""
-    emit(f"{shown(line)}\n", sys.stdout)
+def say(*lines: str) -> None:
+    """Print lines at once, such that no name in them can command the terminal."""
+    for line in lines:
+        emit(f"{shown(line)}\n", sys.stdout)
+
+
+def complain(sentence: str) -> None:
+    """Print a sentence to stderr, as of the command."""
+    emit(f"funcgrad: {shown(sentence)}\n", sys.stderr)
 
 
 def emit(text: str, stream: TextIO | None) -> None:

@@ -1,6 +1,9 @@
 """`funcgrad train`."""
 
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -12,19 +15,33 @@ from funcgrad.cli.options import (
     BatchSize,
     Hidden,
     Optimizer,
+    Overwrite,
     Target,
     What,
     choose,
+    folder_of,
 )
-from funcgrad.cli.output import say_plan, say_scores, say_written
+from funcgrad.cli.output import (
+    as_json,
+    end_lines,
+    plan_lines,
+    score_lines,
+    with_command,
+    written_line,
+)
 from funcgrad.cli.progress import step_line
-from funcgrad.cli.proof import gradient_line
-from funcgrad.cli.terminal import say
+from funcgrad.cli.proof import prove
+from funcgrad.cli.terminal import complain, emit, say
 from funcgrad.data import SEED
+from funcgrad.errors import InputError
 from funcgrad.tasks.recipe import check
+
+# What a shell gives back for a command that SIGINT has ended: 128 and its number.
+_STOPPED = 130
 
 
 def train(
+    context: typer.Context,
     what: What,
     target: Target = None,
     hidden: Hidden = None,
@@ -36,12 +53,39 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates to do.")] = None,
     batch_size: BatchSize = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Of the rows of training: watch the loss on them, and do not train "
+            "on them.",
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Stop where validation did not get better in N looks, and keep the "
+            "best.",
+        ),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop after so long a training.")
+    ] = None,
     seed: Annotated[
-        int, typer.Option(help="Draws points, held-out rows, weights and batches.")
+        int, typer.Option(help="Draws points, rows to keep, weights and batches.")
     ] = SEED,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write.  [default: runs/WHAT]")
+        Path | None,
+        typer.Option(help="Folder to write.  [default: runs/WHAT, or a new one]"),
     ] = None,
+    overwrite: Overwrite = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Say nothing but what went wrong.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object in place of lines.")
+    ] = False,
 ) -> None:
     """Train a net on moons, xor or spirals, or on a CSV table.
 
@@ -50,33 +94,73 @@ def train(
     as a quantity; a fifth of the rows is held out for the score.
 
     Options that are left out are chosen to suit the task, and printed. The model, its
-    history and pictures go to a folder.
+    history and pictures go to a folder. Ctrl-C ends the training, and what was reached
+    is written.
     """
     start = time.perf_counter()
-    task = tasks.load(what, target, seed=seed)
-    recipe = choose(
-        task,
-        hidden=hidden,
-        activation=activation,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        steps=steps,
-        batch_size=batch_size,
-    )
-    check(recipe, int(task.known.sum()))
-    folder = Path("runs", task.name) if out is None else out
-    tasks.check_folder(folder)
-    rate = recipe.learning_rate
-    say_plan(task, recipe, f"at {rate:g} falling to {rate / 10:g}")
-    plots.start_early()
-    plan = tasks.plan(task, recipe, seed=seed)
-    x, y = plan.rows
-    first_batch = x[: recipe.batch_size], y[: recipe.batch_size]
-    report = gradient_line(plan.objective, plan.untrained.params, first_batch)
-    for line in report.splitlines():
-        say(line)
-    with step_line(recipe.steps) as progress:
-        trained = tasks.train(plan, progress=progress)
+    if quiet and json:
+        raise InputError("cannot be with --quiet: leave one of them out", "json")
+    tell = _tell_nobody if quiet or json else say
+    stopped = False
+    with _nothing_written():
+        task = tasks.load(what, target, seed=seed)
+        if validation is not None:
+            task = tasks.set_aside(task, validation, seed=seed)
+        recipe = choose(
+            task,
+            hidden=hidden,
+            activation=activation,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            steps=steps,
+            batch_size=batch_size,
+        )
+        check(recipe, int(task.known.sum()))
+        tasks.check_folder(folder_of(task.name, out), overwrite=overwrite)
+        plots.start_early()
+        plan = tasks.plan(task, recipe, seed=seed, patience=patience, seconds=seconds)
+        rate = recipe.learning_rate
+        tell(*plan_lines(task, recipe, f"at {rate:g} falling to {rate / 10:g}"))
+        tell(*end_lines(plan))
+        x, y = plan.rows
+        first_batch = x[: recipe.batch_size], y[: recipe.batch_size]
+        proof = prove(plan.objective, plan.untrained.params, first_batch)
+        tell(*proof.text.splitlines())
+        if quiet and proof.verdict not in ("ok", None):
+            first, *_ = proof.text.splitlines()
+            complain(f"{first}: leave out --quiet to see the report")
+        try:
+            with nullcontext() if quiet else step_line(recipe.steps) as progress:
+                trained = tasks.train(plan, progress=progress)
+        except KeyboardInterrupt as stop:
+            if not hasattr(stop, "trained"):
+                raise
+            stopped, trained = True, stop.trained
+    if stopped:
+        complain(f"stopped by Ctrl-C after {trained.steps:,} of {recipe.steps:,} steps")
+    elif trained.best_step is not None:
+        tell(f"best at step {trained.best_step:,}, of {trained.steps:,} that were done")
+    trained = with_command(context.obj, trained)
+    # Chosen once more: another run may have come to have that name meanwhile.
+    folder = folder_of(task.name, out)
     files = tasks.write(folder, trained)
-    say_scores(trained, "held out")
-    say_written(files, folder, start)
+    tell(*score_lines(trained, "held out"))
+    tell(written_line(files, folder, start))
+    if json:
+        emit(as_json(plan, proof, trained, files, folder, start) + "\n", sys.stdout)
+    if stopped:
+        raise typer.Exit(_STOPPED)
+
+
+@contextmanager
+def _nothing_written() -> Iterator[None]:
+    """Say of Ctrl-C within the block that it leaves nothing, and end the command."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        complain("stopped by Ctrl-C: nothing is written")
+        raise typer.Exit(_STOPPED) from stop
+
+
+def _tell_nobody(*lines: str) -> None:
+    pass

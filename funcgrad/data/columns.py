@@ -175,6 +175,13 @@ class Category:
 Column = Number | Category
 
 
+def describe_input(column: Column) -> str:
+    """Return in words what a net takes of a column."""
+    if not column.classes:
+        return f"{column.name!r}, a number"
+    return f"{column.name!r}, one of {listed(column.classes)}"
+
+
 def to_dict(column: Column) -> dict[str, Any]:
     """Return the column as `from_dict` takes it."""
     return {"kind": column.kind} | asdict(column)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from funcgrad.data import columns
 from funcgrad.data.columns import Column
 from funcgrad.data.scores import Score
 from funcgrad.data.table import cells_of
-from funcgrad.errors import InputError
+from funcgrad.errors import InputError, listed
 from funcgrad.losses import (
     binary_cross_entropy,
     cross_entropy,
@@ -77,6 +77,8 @@ class Predictor(NamedTuple):
     inputs: the columns that the net sees, in order.
     target: the column that it predicts.
     params: the parameters of `net(sizes, activation)`.
+    provenance: how they were made, as text and numbers by name: the command, the date,
+        versions, steps and seed, as far as they are known.
     """
 
     sizes: tuple[int, ...]
@@ -85,6 +87,7 @@ class Predictor(NamedTuple):
     inputs: tuple[Column, ...]
     target: Column
     params: Any
+    provenance: Mapping[str, str | float] = {}
 
     def predict(self, table: Any) -> Predictions:
         """Return what the net says of each row, in the words and units of the table.
@@ -102,6 +105,19 @@ class Predictor(NamedTuple):
         """Return how good the net is on a table that has the true values too."""
         labels = self.target.labels(cells_of(table, [self.target.name])[0])
         return self.target.score(self.outputs(self.encode(table)), labels)
+
+    def describe(self) -> list[str]:
+        """Return in words, a line each, what the net is and how it was made."""
+        classes = self.target.classes
+        return [
+            f"net: {'-'.join(map(str, self.sizes))} {self.activation}, "
+            f"{count_parameters(self.sizes):,} parameters",
+            f"loss: {self.loss.replace('_', ' ')}",
+            f"target: {self.target.describe()}"
+            + (f": {listed(classes)}" if classes else ""),
+            *(f"input: {columns.describe_input(column)}" for column in self.inputs),
+            *(f"{name}: {value}" for name, value in self.provenance.items()),
+        ]
 
     def encode(self, table: Any) -> np.ndarray:
         """Return what the net sees of a table, float32 of shape (rows, features)."""
@@ -130,6 +146,8 @@ class Predictor(NamedTuple):
             "format": _FORMAT,
             "version": __version__,
         }
+        if self.provenance:
+            about["provenance"] = dict(self.provenance)
         _check_params(self.sizes, self.params)
         as_loaded = json.loads(json.dumps(about))
         _from_json(as_loaded, most_numbers=count_parameters(self.sizes))
@@ -229,11 +247,22 @@ def _from_json(about: Any, most_numbers: int) -> Predictor:
         tuple(columns.from_dict(c) for c in about["inputs"]),
         columns.from_dict(about["target"]),
         params=None,
+        provenance=_provenance(about),
     )
     _check_fit(predictor)
     if count_parameters(sizes) > most_numbers:
         raise ValueError("the net is larger than the file")
     return predictor
+
+
+def _provenance(about: dict[str, Any]) -> dict[str, str | float]:
+    """Return how the net was made, of an older file the version that wrote it."""
+    made = about.get("provenance", {"funcgrad": about.get("version", "unknown")})
+    if not isinstance(made, dict) or not all(
+        isinstance(value, (str, int, float)) for value in made.values()
+    ):
+        raise ValueError("its provenance must be text and numbers by name")
+    return made
 
 
 def _check_fit(predictor: Predictor) -> None:

@@ -7,13 +7,14 @@
 >>> trained.predictor.predict([[0.0, 1.0], [1.0, 1.0]]).values.shape
 (2,)
 
-`tasks.write(folder, trained)` then writes the model, its history and pictures.
+`tasks.write(folder, trained)` then writes the model, its history and pictures, in place
+of another run there; `tasks.new_folder("runs/xor")` names a folder that is not there.
 """
 
-from funcgrad.tasks.folder import check_folder, write, write_sweep
+from funcgrad.tasks.folder import check_folder, new_folder, write, write_sweep
 from funcgrad.tasks.recipe import Recipe
 from funcgrad.tasks.sweeping import Range, Swept, sweep
-from funcgrad.tasks.task import Task, load
+from funcgrad.tasks.task import Task, load, set_aside
 from funcgrad.tasks.training import Plan, Trained, plan, train
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "Trained",
     "check_folder",
     "load",
+    "new_folder",
     "plan",
+    "set_aside",
     "sweep",
     "train",
     "write",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +35,21 @@ SWEEP_FILES = ("sweep.csv", "sweep.png")
 _PREFIX = ".funcgrad-"
 
 
-def check_folder(folder: str | os.PathLike[str]) -> None:
-    """Raise before any work is done if the folder of a run could not be written."""
+def new_folder(folder: str | os.PathLike[str]) -> Path:
+    """Return `folder`, `folder`-2, `folder`-3 and so on: the first that is not there.
+
+    >>> print(new_folder("runs/never"))
+    runs/never
+    """
+    names = chain([folder], (f"{folder}-{number}" for number in count(2)))
+    return Path(next(name for name in names if not os.path.lexists(name)))
+
+
+def check_folder(folder: str | os.PathLike[str], *, overwrite: bool = True) -> None:
+    """Raise before any work is done if the folder of a run could not be written.
+
+    Without `overwrite` it must not hold another run, not even a file of one.
+    """
     folder = Path(folder)
     with _writable(folder):
         existing = _existing(folder)
@@ -47,6 +63,11 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
                 raise InputError(
                     f"{path} is no file that a run could replace: move it away, or "
                     f"choose another folder"
+                )
+            if path.exists() and not overwrite:
+                raise InputError(
+                    f"{folder} holds another run, {name} for one: choose another "
+                    f"folder, or add --overwrite, in Python overwrite=True"
                 )
 
 
@@ -106,19 +127,43 @@ def _move(stage: Path, folder: Path, names: Sequence[str]) -> list[str]:
     for name in names:
         if (folder / name).exists():
             shutil.copy2(folder / name, old / name)
-    try:
-        for name in made:
-            os.replace(stage / name, folder / name)
-        for name in set(names) - set(made):
-            (folder / name).unlink(missing_ok=True)
-    except BaseException:
-        for name in made:
-            if not (stage / name).exists():  # it has been moved
-                (folder / name).unlink()
-        for path in old.iterdir():
-            os.replace(path, folder / path.name)
-        raise
+    with _late_interrupt():
+        try:
+            for name in made:
+                os.replace(stage / name, folder / name)
+            for name in set(names) - set(made):
+                (folder / name).unlink(missing_ok=True)
+        except BaseException:
+            for name in made:
+                if not (stage / name).exists():  # it has been moved
+                    (folder / name).unlink()
+            for path in old.iterdir():
+                os.replace(path, folder / path.name)
+            raise
     return made
+
+
+@contextmanager
+def _late_interrupt() -> Iterator[None]:
+    """Let Ctrl-C wait until the block has ended, which takes a moment.
+
+    Other threads than the main one are never interrupted, and cannot say so either.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if usual is None or not is_main:
+        yield
+        return
+    came: list[Any] = []
+    signal.signal(
+        signal.SIGINT, lambda *signal_and_frame: came.append(signal_and_frame)
+    )
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if came and callable(usual):
+        usual(*came[0])
 
 
 @contextmanager
@@ -137,7 +182,10 @@ def _pictures(trained: Trained) -> dict[str, Any]:
     history = trained.history
     figures = {
         "loss.png": plots.loss_curve(
-            history.step, history.loss, f"{task.name}: loss at each step"
+            history.step,
+            history.loss,
+            f"{task.name}: loss at each step",
+            looks=history.looks,
         )
     }
     part = "held-out rows" if task.held_out.any() else "all points"

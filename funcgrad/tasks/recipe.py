@@ -62,6 +62,13 @@ def for_table(loss: str, rows: int) -> Recipe:
     return Recipe((32,), "tanh", "adam", 0.005, steps, batch_size, loss)
 
 
+def within(recipe: Recipe, rows: int) -> Recipe:
+    """Return the recipe with batches of at most so many rows."""
+    if recipe.batch_size is None or recipe.batch_size <= rows:
+        return recipe
+    return recipe._replace(batch_size=rows)
+
+
 def check(recipe: Recipe, rows: int) -> None:
     """Raise unless a net can be trained by the recipe on so many rows."""
     if not all(n > 0 for n in recipe.hidden):

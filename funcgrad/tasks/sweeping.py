@@ -16,7 +16,12 @@ from funcgrad.errors import InputError
 from funcgrad.history import History
 from funcgrad.tasks.recipe import Recipe, check, make_optimizer
 from funcgrad.tasks.task import Task, check_seed
-from funcgrad.tasks.training import Trained, net_sizes, penalised_loss
+from funcgrad.tasks.training import (
+    Trained,
+    net_sizes,
+    penalised_loss,
+    provenance,
+)
 
 # The best-so-far parameters are looked for about so many times a run.
 _LOOKS = 20
@@ -77,6 +82,7 @@ def sweep(
     scored_x, scored_y = task.x[task.scored], task.y[task.scored]
     loss = LOSSES[recipe.loss]
     random = np.random.default_rng(seed)
+    every = max(1, recipe.steps // _LOOKS)
     hyper = {name: r.draw(random, members) for name, r in ranges.items()}
     result = sweep_members(
         penalised_loss(model, recipe.loss),
@@ -85,7 +91,7 @@ def sweep(
         hyper,
         (x, y),
         score=lambda params: loss(model.apply(params, scored_x), scored_y),
-        every=max(1, recipe.steps // _LOOKS),
+        every=every,
         steps=recipe.steps,
         batch_size=recipe.batch_size,
         key=jax.random.key(seed),
@@ -97,6 +103,8 @@ def sweep(
         raise InputError(
             "no member kept a finite loss: lower the upper end of the learning rate"
         )
+    # The round after which its score was the lowest.
+    rounds = 1 + int(np.nanargmin(result.scores[first]))
     predictor = Predictor(
         sizes,
         recipe.activation,
@@ -104,6 +112,7 @@ def sweep(
         task.inputs,
         task.target,
         select(result.best_params, first),
+        provenance(min(rounds * every, recipe.steps), seed),
     )
     losses = result.losses[first]
     history = History(np.arange(len(losses)), losses, {})

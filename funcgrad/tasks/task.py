@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import jax
 import numpy as np
 
+from funcgrad.batches import permutation
 from funcgrad.data import columns, points, table
 from funcgrad.data.columns import Category, Column, Number
 from funcgrad.errors import InputError, did_you_mean, listed
@@ -34,9 +36,10 @@ class Task(NamedTuple):
     inputs, target: the columns of the table, or stand-ins for drawn points.
     x: what the net sees, float32 of shape (rows, features).
     y: the number of the class, int32, or the standardised number, float32; (rows,).
-    held_out: True for the rows that training never sees; (rows,).
+    held_out: True for the rows that are kept for the score; (rows,).
     notes: sentences for the user.
     recipe: how to train unless told otherwise.
+    validation: True for the rows that a run is watched on; (rows,), None for no rows.
     """
 
     name: str
@@ -47,16 +50,18 @@ class Task(NamedTuple):
     held_out: np.ndarray
     notes: tuple[str, ...]
     recipe: Recipe
+    validation: np.ndarray | None = None
 
     @property
     def known(self) -> np.ndarray:
         """True for the rows that training sees; (rows,)."""
-        return ~self.held_out
+        known = ~self.held_out
+        return known if self.validation is None else known & ~self.validation
 
     @property
     def scored(self) -> np.ndarray:
         """True for the rows that a score is taken on: held out, or all; (rows,)."""
-        return self.held_out if self.held_out.any() else self.known
+        return self.held_out if self.held_out.any() else ~self.held_out
 
 
 POINTS: dict[str, tuple[Callable[..., tuple[np.ndarray, np.ndarray]], Recipe]] = {
@@ -91,6 +96,30 @@ def load(
             f"{did_you_mean(str(what), POINTS)}"
         )
     return _of_table(path, target, seed)
+
+
+def set_aside(task: Task, share: float, *, seed: int = points.SEED) -> Task:
+    """Return the task with this share of its rows of training kept for validation.
+
+    They are drawn by `seed`, and at least one row is left on either side. The task's
+    own recipe gets no larger batches than the rows that are left.
+    """
+    check_seed(seed)
+    rows = np.flatnonzero(task.known)
+    if not 0 < share < 1:
+        raise InputError(
+            f"must be a share of the {len(rows):,} rows of training, above 0 and below "
+            f"1, such as 0.2, got {share:g}",
+            "validation",
+        )
+    # The first two numbers are those of the weights and the batches.
+    drawn = np.random.SeedSequence(seed).generate_state(3)[2]
+    order = np.asarray(permutation(jax.random.key(drawn), len(rows)))
+    count = min(max(1, round(share * len(rows))), len(rows) - 1)
+    validation = np.zeros(len(task.x), bool)
+    validation[rows[order[:count]]] = True
+    own = recipe.within(task.recipe, len(rows) - count)
+    return task._replace(validation=validation, recipe=own)
 
 
 def check_seed(seed: int) -> None:

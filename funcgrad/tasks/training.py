@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import platform
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import jax
@@ -15,15 +18,19 @@ from funcgrad.data.predictor import LOSSES, Predictor, net
 from funcgrad.data.scores import Score
 from funcgrad.errors import InputError
 from funcgrad.fitting import fit, print_progress
-from funcgrad.history import History, Progress
+from funcgrad.history import Fit, History, Progress
 from funcgrad.losses import l2
 from funcgrad.model import Model, Objective
 from funcgrad.tasks.recipe import PENALTY, Recipe, check, make_optimizer
-from funcgrad.tasks.task import Task, check_seed
+from funcgrad.tasks.task import Task, check_seed, set_aside
+from funcgrad.version import __version__
 from funcgrad.watching import DivergedError
 
 # Rows of the training part that the score of a progress report looks at.
 _WATCHED_ROWS = 4096
+
+# Validation is looked at about so many times a run.
+_LOOKS = 100
 
 
 class Plan(NamedTuple):
@@ -33,6 +40,11 @@ class Plan(NamedTuple):
     objective: f(params, (x, y)), the recipe's loss with `PENALTY` times l2.
     rows: (x, y), what training sees.
     key: the key of the batches, None where each step sees all rows.
+    seed: what has drawn all of it.
+    validation: (x, y), on which the objective is looked at; None for no rows.
+    every: so many steps lie between two looks; None: about a tenth of a second does.
+    patience: the looks without a lower objective that end the run; None for no end.
+    seconds: of training, that end the run too; None for no end.
     """
 
     task: Task
@@ -42,12 +54,19 @@ class Plan(NamedTuple):
     optimizer: optax.GradientTransformation
     rows: tuple[np.ndarray, np.ndarray]
     key: jax.Array | None
+    seed: int
+    validation: tuple[np.ndarray, np.ndarray] | None
+    every: int | None
+    patience: int | None
+    seconds: float | None
 
 
 class Trained(NamedTuple):
     """A run that ended.
 
     outputs: the net's for all rows of the task, (rows, outputs).
+    best_step: the updates that had been done where validation was best, whose
+        parameters these are; None where they are those of the last step.
     """
 
     task: Task
@@ -55,21 +74,47 @@ class Trained(NamedTuple):
     predictor: Predictor
     history: History
     outputs: np.ndarray
+    best_step: int | None = None
+
+    @property
+    def steps(self) -> int:
+        """The updates done."""
+        looks = self.history.looks
+        return int(looks["step"][-1]) if looks else len(self.history.loss)
 
     def score(self, rows: np.ndarray) -> Score:
         """Return how good the net is on the rows where `rows`, bool, is True."""
         return self.task.target.score(self.outputs[rows], self.task.y[rows])
 
 
-def plan(task: Task, recipe: Recipe | None = None, *, seed: int = SEED) -> Plan:
+def plan(
+    task: Task,
+    recipe: Recipe | None = None,
+    *,
+    seed: int = SEED,
+    validation: float | None = None,
+    patience: int | None = None,
+    seconds: float | None = None,
+) -> Plan:
     """Return the run that trains the task's net by the recipe, or by the task's own.
 
-    `seed` draws the first weights and the batches.
+    `seed` draws the first weights and the batches, and the share `validation` of the
+    rows of training, which training then does not see. The objective is looked at on
+    them about a hundred times; with `patience=n` the run ends where it was not lowered
+    in `n` looks, and the parameters are those of the best. It ends after `seconds` of
+    training too.
     """
     check_seed(seed)
+    if validation is not None:
+        task = set_aside(task, validation, seed=seed)
     recipe = task.recipe if recipe is None else recipe
     rows = (task.x[task.known], task.y[task.known])
     check(recipe, len(rows[0]))
+    _check_ends(task, patience, seconds)
+    watched = every = None
+    if task.validation is not None:
+        watched = task.x[task.validation], task.y[task.validation]
+        every = max(1, recipe.steps // _LOOKS)
     sizes = net_sizes(task, recipe)
     model = net(sizes, recipe.activation, recipe.initializer)
     init_seed, batch_seed = np.random.SeedSequence(seed).generate_state(2)
@@ -89,6 +134,11 @@ def plan(task: Task, recipe: Recipe | None = None, *, seed: int = SEED) -> Plan:
         make_optimizer(recipe)(recipe.learning_rate),
         rows,
         jax.random.key(batch_seed) if recipe.batch_size else None,
+        seed,
+        watched,
+        every,
+        patience,
+        seconds,
     )
 
 
@@ -101,8 +151,11 @@ def train(
 ) -> Trained:
     """Do the steps of the plan; raise InputError where the loss is no longer a number.
 
-    `progress` is called about ten times a second with where the run stands and the
-    score on the first rows of training; None is silent.
+    `progress` is called at each look, without validation about ten times a second, with
+    where the run stands and the score on the first rows of training; None is silent.
+
+    A `KeyboardInterrupt`, as of Ctrl-C, has the run as far as it came as `.trained`, if
+    a step was done by then.
     """
     task, recipe, untrained = plan.task, plan.recipe, plan.untrained
     x, y = jax.tree.map(lambda a: a[:_WATCHED_ROWS], plan.rows)
@@ -123,21 +176,65 @@ def train(
             steps=recipe.steps,
             batch_size=recipe.batch_size,
             key=plan.key,
+            every=plan.every,
+            validation=plan.validation,
+            patience=plan.patience,
+            seconds=plan.seconds,
             progress=report,
         )
     except DivergedError as error:
+        # The last good state is that before the step, which the first step has not.
+        step = int(error.fit.state.step) + bool(len(error.fit.history.loss))
         raise InputError(
-            f"the loss was no longer a finite number at step "
-            f"{len(error.fit.history.loss)}: lower the learning rate, now "
-            f"{recipe.learning_rate:g}"
+            f"the loss was no longer a finite number at step {step}: lower the "
+            f"learning rate, now {recipe.learning_rate:g}"
         ) from error
+    except KeyboardInterrupt as error:
+        reached = getattr(error, "fit", None)
+        if reached is not None and int(reached.state.step):
+            error.trained = _trained(plan, reached)  # type: ignore[attr-defined]
+        raise
+    best_step = None if plan.patience is None else int(run.state.step)
+    return _trained(plan, run)._replace(best_step=best_step)
+
+
+def provenance(steps: int, seed: int) -> dict[str, str | int]:
+    """Return what a model's file tells of how it was made: now, here, and so."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "funcgrad": __version__,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "steps": steps,
+        "seed": seed,
+    }
+
+
+def _trained(plan: Plan, run: Fit) -> Trained:
+    task, recipe = plan.task, plan.recipe
     if not all(np.isfinite(p).all() for p in jax.tree.leaves(run.state.params)):
         raise InputError(
             f"the last step left parameters that are no finite numbers: lower the "
             f"learning rate, now {recipe.learning_rate:g}"
         )
-    trained = untrained._replace(params=run.state.params)
-    return Trained(task, recipe, trained, run.history, trained.outputs(task.x))
+    predictor = plan.untrained._replace(
+        params=run.state.params, provenance=provenance(int(run.state.step), plan.seed)
+    )
+    return Trained(task, recipe, predictor, run.history, predictor.outputs(task.x))
+
+
+def _check_ends(task: Task, patience: int | None, seconds: float | None) -> None:
+    """Raise unless the run can end by these."""
+    if patience is not None and task.validation is None:
+        raise InputError(
+            f"must wait for validation to get better, got {patience} and no rows to "
+            f"look at: add validation too, such as 0.2",
+            "patience",
+        )
+    if patience is not None and patience < 1:
+        raise InputError(f"must be at least 1, got {patience}", "patience")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise InputError(f"must be a finite number above 0, got {seconds:g}", "seconds")
 
 
 def net_sizes(task: Task, recipe: Recipe) -> tuple[int, ...]:

@@ -22,13 +22,19 @@ def test_help_and_version(capsys):
         "learning-rate",
         "steps",
         "batch-size",
+        "validation",
+        "patience",
+        "seconds",
         "seed",
         "out",
+        "overwrite",
+        "quiet",
+        "json",
     ]:
         assert f"--{option} " in text
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(command in text for command in ("train", "predict", "evaluate"))
+    assert all(command in text for command in ("train", "predict", "evaluate", "show"))
 
 
 def test_options_that_are_no_numbers_are_refused_too(capsys):

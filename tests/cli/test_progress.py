@@ -2,6 +2,8 @@
 
 import re
 
+import numpy as np
+
 import funcgrad as fg
 from funcgrad.cli.progress import member_line, step_line
 from funcgrad.data.scores import Accuracy
@@ -31,7 +33,7 @@ def a_terminal(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "150")
     return terminal
 
 
@@ -52,9 +54,11 @@ def test_a_sweep_shows_the_nets_that_are_done(monkeypatch):
 def test_the_progress_line_shows_loss_score_speed_and_time_left(monkeypatch):
     terminal = a_terminal(monkeypatch)
     with step_line(100) as show:
-        now = fg.Progress(40, 100, 0.123456, None, 2000.0, 3.2)
+        losses = np.array([9.0, 0.123456])
+        now = fg.Progress(40, 100, losses, None, {"loss": 0.25}, 0.02, 2000.0, 3.2)
         show(now, Accuracy(0.91, 0.5, 100))
     assert re.search(
-        r"step 40/100 .*loss 0\.1235  accuracy 91\.0 %  2,000 steps/s  3 s left",
+        r"step 40/100 .*loss 0\.1235  validation 0\.25  accuracy 91\.0 %  "
+        r"2,000 steps/s  3 s left",
         shown(terminal),
     )

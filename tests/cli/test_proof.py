@@ -9,7 +9,7 @@ import pytest
 
 import funcgrad as fg
 from funcgrad.cli import proof
-from funcgrad.cli.proof import gradient_line
+from funcgrad.cli.proof import prove
 from funcgrad.data import moons
 from funcgrad.data.predictor import LOSSES
 from funcgrad.testing import check_gradients
@@ -33,7 +33,7 @@ def nets(loss: str):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_gradient_line_is_a_proof_for_every_loss(loss):
-    line = gradient_line(*nets(loss))
+    line = prove(*nets(loss)).text
     found = re.fullmatch(
         r"gradients: all \d+ proven on 12 of 12 rows: rules exact, rounding at most "
         r"(\S+)% of its bound",
@@ -51,7 +51,7 @@ def test_the_gradient_line_says_where_rounding_has_no_bound(monkeypatch):
         "check_gradients",
         lambda *_: report._replace(leaves=(doubtful, *report.leaves[1:])),
     )
-    assert gradient_line(objective, params, batch).endswith(
+    assert prove(objective, params, batch).text.endswith(
         "rules exact, rounding without a bound, as a path is in doubt"
     )
 
@@ -68,7 +68,7 @@ def test_the_gradient_line_shows_the_whole_report_of_a_wrong_rule():
     def wrong(params, batch):
         return objective(params, batch) + cube(params[0].w[0, 0])
 
-    text = gradient_line(wrong, params, batch)
+    text = prove(wrong, params, batch).text
     assert text.startswith("gradient: rule (")
     assert "culprit: custom_jvp `cube`" in text
 
@@ -80,6 +80,6 @@ def test_the_gradient_line_takes_as_many_rows_as_fit(monkeypatch):
     monkeypatch.setattr(proof, "SECONDS", 2 * whole[1])
     rows, _ = rows_that_fit(*problem, proof.SECONDS)
     assert 1 < rows < 12
-    assert f" on {rows} of 12 rows" in gradient_line(*problem)
+    assert f" on {rows} of 12 rows" in prove(*problem).text
     monkeypatch.setattr(proof, "SECONDS", whole[1] / 2)
-    assert gradient_line(*problem).startswith("gradients: not proven, as one row would")
+    assert prove(*problem).text.startswith("gradients: not proven, as one row would")

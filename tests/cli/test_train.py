@@ -1,7 +1,10 @@
 """`funcgrad train`: from the first line to the files, and what it refuses."""
 
 import csv
+import json
 import re
+import shlex
+import signal
 
 import jax
 import numpy as np
@@ -9,7 +12,8 @@ import pytest
 from shell import GOOD, QUANTITY
 
 import funcgrad as fg
-from funcgrad import cli
+from funcgrad import cli, tasks
+from funcgrad.cli.proof import Proof
 from funcgrad.data import Predictor, moons
 
 
@@ -41,7 +45,7 @@ def test_the_history_is_the_notebooks_schedule_again(moons_run):
     """Train by hand from the file's start: same recipe, same losses, same net."""
     folder, _ = moons_run
     with open(folder / "runs/moons/history.csv") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if row["loss"]]
     assert [int(row["step"]) for row in rows] == list(range(100))
     losses = np.array([float(row["loss"]) for row in rows])
 
@@ -97,12 +101,13 @@ def test_every_option_reaches_the_run(tmp_path, monkeypatch, capsys):
     assert "net: 2-5-4-1 sigmoid, 44 parameters" in out
     assert "rmsprop at 0.02 falling to 0.002, 7 steps of 10 rows" in out
     assert "on 10 of 10 rows" in out
-    assert len((tmp_path / "deep/er/history.csv").read_text().splitlines()) == 8
+    with open(tmp_path / "deep/er/history.csv") as file:
+        assert sum(bool(row["loss"]) for row in csv.DictReader(file)) == 7
     predictor = Predictor.load(tmp_path / "deep/er/model.safetensors")
     assert predictor.sizes == (2, 5, 4, 1)
 
     first = fg.load(tmp_path / "deep/er/model.safetensors", predictor.params)
-    assert cli.main(["train", "moons", *options.split()]) == 0
+    assert cli.main(["train", "moons", *options.split(), "--overwrite"]) == 0
     again = fg.load(tmp_path / "deep/er/model.safetensors", predictor.params)
     assert all(map(np.array_equal, jax.tree.leaves(first), jax.tree.leaves(again)))
 
@@ -113,7 +118,8 @@ def test_a_new_run_leaves_no_picture_of_the_old_and_no_hole(tmp_path, monkeypatc
     folder.mkdir()
     for name in ("confusion.png", "predicted.png", "notes.txt"):
         (folder / name).write_text("old")
-    assert cli.main(["train", "xor", "--steps", "2", "--out", "out"]) == 0
+    options = ["--steps", "2", "--out", "out", "--overwrite"]
+    assert cli.main(["train", "xor", *options]) == 0
     assert sorted(p.name for p in tmp_path.rglob("*")) == [
         "boundary.png",
         "history.csv",
@@ -127,7 +133,10 @@ def test_a_new_run_leaves_no_picture_of_the_old_and_no_hole(tmp_path, monkeypatc
 def test_the_guard_itself_can_fail(refused, tmp_path):
     (tmp_path / "t.csv").write_text(GOOD)
     with pytest.raises(AssertionError):
-        refused("train", "t.csv", "--target", "y", "--steps", "1")
+        refused(
+            "train", "t.csv", "--target", "y", "--steps", "1",
+            "--out", "runs/t", "--overwrite",
+        )  # fmt: skip
     assert (tmp_path / "runs/t/model.safetensors").read_bytes() != b"of yesterday"
 
 
@@ -231,6 +240,25 @@ OPTIONS = {
         "--target y --optimizer lion",
         "--optimizer must be one of sgd, adam, adamw, rmsprop, got 'lion'",
     ),
+    "a share of all": (
+        "--target y --validation 1",
+        "--validation must be a share of the 32 rows of training, above 0 and below 1",
+    ),
+    "no share": ("--target y --validation nan", "such as 0.2, got nan"),
+    "patience with nothing": (
+        "--target y --patience 3",
+        "--patience must wait for validation to get better, got 3 and no rows to look "
+        "at: add validation too, such as 0.2",
+    ),
+    "no patience": (
+        "--target y --validation 0.2 --patience 0",
+        "--patience must be at least 1, got 0",
+    ),
+    "no time": (
+        "--target y --seconds 0",
+        "--seconds must be a finite number above 0, got 0",
+    ),
+    "silent and not": ("--target y --quiet --json", "--json cannot be with --quiet"),
     "file as folder": ("--target y --out t.csv", "t.csv is a file: choose another"),
     "folder in file": (
         "--target y --out t.csv/a/b",
@@ -247,6 +275,7 @@ def test_options_that_make_no_sense(refused, tmp_path, case):
 
 
 def test_a_folder_where_a_picture_goes_is_told_before_the_work(refused, tmp_path):
+    (tmp_path / "runs/moons/model.safetensors").unlink()
     (tmp_path / "runs/moons/boundary.png").mkdir()
     for command in (["train"], ["sweep", "--members", "2"]):
         error = refused(*command, "moons", "--out", "runs/moons")
@@ -272,4 +301,212 @@ def test_a_disk_that_fails_half_way_leaves_the_old_run(refused, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("funcgrad.plots.png", full)
-    assert "cannot be written: No space left" in refused("train", "moons")
+    error = refused("train", "moons", "--out", "runs/moons", "--overwrite")
+    assert "cannot be written: No space left" in error
+
+
+def test_each_run_gets_a_folder_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for old in ("runs/xor", "runs/xor-2", "runs/xor-sweep"):
+        (tmp_path / old).mkdir(parents=True)
+    for command, folder in {
+        ("train", "xor"): "runs/xor-3",
+        ("sweep", "xor", "--members", "2"): "runs/xor-sweep-2",
+    }.items():
+        assert cli.main([*command, "--steps", "2"]) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert f".png to {folder} after" in last
+        assert (tmp_path / folder / "model.safetensors").exists()
+
+
+def test_a_run_that_came_meanwhile_keeps_its_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train = tasks.train
+
+    def another_comes(plan, **options):
+        (tmp_path / "runs/xor").mkdir(parents=True)
+        return train(plan, **options)
+
+    monkeypatch.setattr(tasks, "train", another_comes)
+    assert cli.main(["train", "xor", "--steps", "2"]) == 0
+    assert " to runs/xor-2 after " in capsys.readouterr().out
+    assert list((tmp_path / "runs/xor").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["train"], ["sweep", "--members", "2"]])
+@pytest.mark.parametrize("name", ["model.safetensors", "predicted.png", "sweep.csv"])
+def test_another_run_is_not_overwritten_unasked(refused, tmp_path, command, name):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / name).write_text("of yesterday")
+    assert refused(*command, "moons", "--out", "old") == (
+        f"old holds another run, {name} for one: choose another folder, or add "
+        f"--overwrite, in Python overwrite=True"
+    )
+
+
+# Validation, patience, seconds ---------------------------------------------------
+
+
+def test_a_run_is_watched_on_a_share_of_the_rows(tmp_path, capsys):
+    options = "--steps 300 --validation 0.25 --patience 2 --batch-size 10"
+    arguments = ["train", "moons", *options.split(), "--out", str(tmp_path / "out")]
+    assert cli.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3] == (
+        "validation: 25 of the rows, not trained on, looked at every 3 steps, until 2 "
+        "looks in a row are not better"
+    )
+    best, done = map(int, re.fullmatch(
+        r"best at step (\d+), of (\d+) that were done", lines[5]
+    ).groups())  # fmt: skip
+    assert done - best == 6 and done < 300
+    assert " on 75 rows" in lines[6] and " on 25 rows" in lines[7]
+    with open(tmp_path / "out/history.csv") as file:
+        rows = list(csv.DictReader(file))
+    seen = [float(r["validation_loss"]) for r in rows if r["validation_loss"]]
+    assert len(seen) == done // 3
+    assert 3 * (1 + int(np.argmin(seen))) == best
+    made = Predictor.load(tmp_path / "out/model.safetensors").provenance
+    assert made["steps"] == best
+
+
+def test_seconds_end_a_run(tmp_path, capsys):
+    options = ["--steps", "2000000000", "--seconds", "0.05", "--out", str(tmp_path)]
+    assert cli.main(["train", "moons", *options]) == 0
+    assert "\nat most 0.05 s of training\n" in capsys.readouterr().out
+    made = Predictor.load(tmp_path / "model.safetensors").provenance
+    assert 0 < made["steps"] < 2_000_000_000
+
+
+# Nobody reads along, or a program does ---------------------------------------------
+
+
+def test_quiet_says_nothing(tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--steps", "2", "--validation", "0.2", "--quiet", "--out", str(out)]
+    assert cli.main(["train", "xor", *options]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert (out / "model.safetensors").exists()
+    assert cli.main(["train", "xor", *options]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "holds another run" in said.err
+
+
+def test_quiet_tells_of_a_gradient_that_is_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    wrong = Proof("rule", 0, 1, 1, np.nan, "gradient: rule (wrong)\nthe table")
+    monkeypatch.setattr("funcgrad.cli.train.prove", lambda *_: wrong)
+    assert cli.main(["train", "xor", "--steps", "2", "--quiet"]) == 0
+    assert capsys.readouterr() == (
+        "",
+        "funcgrad: gradient: rule (wrong): leave out --quiet to see the report\n",
+    )
+
+
+def test_json_has_what_the_lines_say(tmp_path, capsys):
+    out = tmp_path / "\x1b[31m"
+    options = "--steps 4 --validation 0.2 --patience 9 --batch-size 10 --seed 3 --json"
+    given = ["train", "xor", *options.split(), "--out", str(out)]
+    assert cli.main(given) == 0
+    text = capsys.readouterr().out
+    assert text.count("\n") == 1 and text[:-1].isprintable()
+    said = json.loads(text, parse_constant=pytest.fail)
+    assert said.pop("seconds") > said.pop("training_seconds") > 0
+    gradients = said.pop("gradients")
+    assert gradients.pop("text").startswith("gradients: all 33 proven on 10 of 10 rows")
+    assert 0 < gradients.pop("rounding") < 1
+    assert gradients == {"verdict": "ok", "proven": 33, "rows": 10, "batch_rows": 10}
+    trained = tasks.train(
+        tasks.plan(
+            tasks.load("xor", seed=3),
+            tasks.load("xor").recipe._replace(steps=4, batch_size=10),
+            seed=3, validation=0.2, patience=9,
+        ),
+        progress=None,
+    )  # fmt: skip
+    task = trained.task
+    assert said == {
+        "task": "xor", "target": "class", "notes": [],
+        "rows": {"training": 160, "validation": 40},
+        "sizes": [2, 8, 1], "parameters": 33,
+        "recipe": {
+            "hidden": [8], "activation": "tanh", "optimizer": "adam",
+            "learning_rate": 0.05, "steps": 4, "batch_size": 10,
+            "loss": "binary_cross_entropy", "initializer": None,
+        },
+        "seed": 3, "steps": 4, "best_step": trained.best_step,
+        "scores": {
+            "training": trained.score(task.known)._asdict(),
+            "validation": trained.score(task.validation)._asdict(),
+        },
+        "files": ["model.safetensors", "history.csv", "loss.png", "boundary.png"],
+        "folder": str(out),
+    }  # fmt: skip
+
+
+def test_json_has_null_for_what_is_no_number(tmp_path, capsys):
+    """The one row of validation has no variance, so that its R² is none."""
+    (tmp_path / "t.csv").write_text(QUANTITY)
+    options = ["--target", "y", "--steps", "1", "--validation", "0.01", "--json"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        given = ["train", str(tmp_path / "t.csv"), *options, "--out", str(tmp_path)]
+        assert cli.main(given) == 0
+    said = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert said["scores"]["validation"]["value"] is None
+
+
+# Ctrl-C ------------------------------------------------------------------------------
+
+
+def raised_at(look):
+    """Return a train that gets Ctrl-C when it is looked at so many steps."""
+    train = tasks.train
+
+    def interrupted(plan, *, progress):
+        def report(now, score):
+            if now.done >= look:
+                signal.raise_signal(signal.SIGINT)
+
+        return train(plan, progress=report)
+
+    return interrupted
+
+
+def test_ctrl_c_writes_what_was_reached(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tasks, "train", raised_at(6))
+    options = "--steps 300 --validation 0.2 --patience 50 --out"
+    given = ["train", "moons", *options.split(), str(tmp_path)]
+    assert cli.main(given) == 130
+    said = capsys.readouterr()
+    assert said.err == "funcgrad: stopped by Ctrl-C after 6 of 300 steps\n"
+    assert said.out.splitlines()[-1].startswith("wrote model.safetensors, history.csv")
+    predictor = Predictor.load(tmp_path / "model.safetensors")
+    assert predictor.provenance["steps"] == 6
+    assert predictor.provenance["command"] == shlex.join(["funcgrad", *given])
+    recipe = tasks.load("moons").recipe._replace(steps=300)
+    plan = tasks.plan(tasks.load("moons"), recipe, validation=0.2)
+    until_six = fg.fit(
+        plan.objective, plan.optimizer, plan.untrained.params, plan.rows, steps=6
+    )
+    assert all(
+        map(
+            np.array_equal,
+            jax.tree.leaves(predictor.params),
+            jax.tree.leaves(until_six.state.params),
+        )
+    )
+
+
+def test_ctrl_c_before_the_first_step_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def interrupt(*_, **__):
+        signal.raise_signal(signal.SIGINT)
+
+    for where in ("load", "plan", "train"):
+        with monkeypatch.context() as patch:
+            patch.setattr(tasks, where, interrupt)
+            assert cli.main(["train", "moons", "--quiet"]) == 130
+        said = capsys.readouterr()
+        assert said == ("", "funcgrad: stopped by Ctrl-C: nothing is written\n")
+        assert list(tmp_path.iterdir()) == []

@@ -103,9 +103,10 @@ def test_a_file_of_0_1_0_has_no_checksum_and_gets_one_when_saved(name, tmp_path)
     assert description(old)[1] is None
     Predictor.load(old).save(tmp_path / "new")
     assert len(description(tmp_path / "new")[1]) == 64
-    new, params = Predictor.load(tmp_path / "new"), Predictor.load(old).params
-    assert new[:-1] == Predictor.load(old)[:-1]
-    for a, b in zip(new.params, params, strict=True):
+    first, new = Predictor.load(old), Predictor.load(tmp_path / "new")
+    assert new._replace(params=None) == first._replace(params=None)
+    assert new.provenance == {"funcgrad": "0.1.0"}
+    for a, b in zip(new.params, first.params, strict=True):
         assert np.array_equal(a.w, b.w)
         assert np.array_equal(a.b, b.b)
 
@@ -153,6 +154,10 @@ MADE_UP = {
     "two classes": ({"target": TEXT}, "the target does not fit the net"),
     "one class": ({"target": TEXT | {"values": ["a"]}}, "the target does not fit"),
     "a number": ({"target": NUMBER}, "the target does not fit the net"),
+    "made by a list": ({"provenance": ["me"]}, "its provenance must be text and num"),
+    "made of nothing": ({"provenance": None}, "its provenance must be text and numb"),
+    "made in a tree": ({"provenance": {"a": {"b": 1}}}, "its provenance must be text"),
+    "a version of 2": ({"version": [2]}, "its provenance must be text and numbers"),
 }
 
 
@@ -189,6 +194,23 @@ def test_descriptions_that_are_none(saved, text, sentence):
     rewritten(saved, text)
     with pytest.raises(InputError, match=sentence):
         Predictor.load(saved)
+
+
+def test_how_it_was_made_is_kept_and_belongs_to_the_checksum(saved):
+    made = {"command": "funcgrad train \x1b[31m", "steps": 3, "seconds": 0.5}
+    three_classes()._replace(provenance=made).save(saved)
+    assert Predictor.load(saved).provenance == made
+    text = fg.load_metadata(saved)["funcgrad"]
+    assert '"steps": 3' in text
+    rewritten(saved, text.replace('"steps": 3', '"steps": 4'))
+    with pytest.raises(InputError, match="its checksum is that of another model"):
+        Predictor.load(saved)
+
+
+def test_what_is_no_provenance_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="its provenance must be text and numbers"):
+        three_classes()._replace(provenance={"a": [1]}).save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])

@@ -80,7 +80,7 @@ def test_what_was_saved_is_loaded(tmp_path):
     predictor, _ = load("mixed")
     predictor.save(tmp_path / "again")
     again = Predictor.load(tmp_path / "again")
-    assert again[:-1] == predictor[:-1]
+    assert again._replace(params=None) == predictor._replace(params=None)
     assert all(
         np.array_equal(a, b)
         for one, other in zip(again.params, predictor.params, strict=True)

@@ -61,7 +61,8 @@ def test_a_matrix_counts_held_out_rows_by_true_and_by_predicted_class(drawn, tmp
     assert (true.tolist(), predicted.tolist()) == ([0, 1], [1, 2])
     assert classes == target.classes
     assert title == "it, held-out rows: accuracy 0.0 %"
-    (step, loss, title), _ = drawn["loss_curve"]
+    (step, loss, title), given = drawn["loss_curve"]
+    assert given.keys() == {"looks"} and given["looks"] is HISTORY.looks
     assert (step.tolist(), loss.tolist()) == ([3, 4], HISTORY.loss.tolist())
     assert title == "it: loss at each step"
     assert (tmp_path / "run/confusion.png").read_bytes() == b"a picture"

@@ -23,7 +23,7 @@ def test_python_trains_the_net_of_the_shell(tmp_path):
     trained = tasks.train(tasks.plan(task, recipe, seed=3), progress=None)
     written = tasks.write(tmp_path / "python", trained)
     assert sorted(written) == sorted(p.name for p in (tmp_path / "shell").iterdir())
-    for name in written:
+    for name in ("loss.png", "boundary.png"):
         ours, theirs = ((tmp_path / f / name).read_bytes() for f in ("python", "shell"))
         if name == "history.csv":  # apart from the time that it took
             ours, theirs = (
@@ -31,7 +31,25 @@ def test_python_trains_the_net_of_the_shell(tmp_path):
                 for text in (ours, theirs)
             )
         assert ours == theirs, name
+    ours, theirs = (losses_in(tmp_path / f) for f in ("python", "shell"))
+    assert ours == theirs and len(ours) == 20
+    ours, theirs = (model_in(tmp_path / f) for f in ("python", "shell"))
+    assert ours[0] == theirs[0]
+    assert all(map(np.array_equal, ours[1], theirs[1]))
     assert trained.recipe.batch_size == 10
+
+
+def losses_in(folder):
+    """Return the steps and losses of a run's history, without what the clock said."""
+    with open(folder / "history.csv", newline="") as file:
+        return [(r["step"], r["loss"]) for r in csv.DictReader(file) if r["loss"]]
+
+
+def model_in(folder):
+    """Return a model's description, without how it was made, and its leaves."""
+    predictor = Predictor.load(folder / "model.safetensors")
+    leaves = jax.tree.leaves(predictor.params)
+    return predictor._replace(params=None, provenance=None), leaves
 
 
 def test_python_sweeps_the_nets_of_the_shell(tmp_path):
@@ -42,9 +60,12 @@ def test_python_sweeps_the_nets_of_the_shell(tmp_path):
     ranges = {"learning_rate": tasks.Range(1e-4, 1e-1)}
     swept = tasks.sweep(task, ranges, recipe, members=5)
     tasks.write_sweep(tmp_path / "python", swept)
-    for name in ("sweep.csv", "model.safetensors", "sweep.png"):
+    for name in ("sweep.csv", "sweep.png"):
         ours, theirs = ((tmp_path / f / name).read_bytes() for f in ("python", "shell"))
         assert ours == theirs, name
+    ours, theirs = (model_in(tmp_path / f) for f in ("python", "shell"))
+    assert ours[0] == theirs[0]
+    assert all(map(np.array_equal, ours[1], theirs[1]))
     with open(tmp_path / "python/sweep.csv", newline="") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert losses == sorted(losses)
@@ -76,6 +97,54 @@ def test_weights_and_batches_are_drawn_by_seeds_of_their_own():
     # Compiled without optimising, a draw may round otherwise, by an ulp or two.
     assert all(np.allclose(a, b, rtol=4e-7, atol=0) for a, b in drawn)
     assert tasks.plan(task, seed=3).key is None  # each step sees all rows
+
+
+def test_a_plan_watches_the_objective_on_rows_that_training_does_not_see():
+    task = tasks.load("xor")
+    recipe = task.recipe._replace(steps=250)
+    plan = tasks.plan(task, recipe, validation=0.25, patience=1000)
+    x, y = plan.validation
+    assert (len(plan.rows[0]), len(x), len(y), plan.every) == (150, 50, 50, 2)
+    trained = tasks.train(plan, progress=None)
+    looks = trained.history.looks
+    assert looks["step"].tolist() == list(range(2, 251, 2))
+    best = int(np.argmin(looks["validation_loss"]))
+    assert trained.steps == 250
+    assert trained.best_step == looks["step"][best]
+    # Of all rows at once, in one compiled function either way.
+    value = float(jax.jit(plan.objective)(trained.predictor.params, plan.validation))
+    assert value == looks["validation_loss"][best]
+    assert tasks.plan(task, recipe).validation is None
+    assert tasks.plan(task, recipe._replace(steps=99), validation=0.1).every == 1
+
+
+def test_a_run_that_is_interrupted_hands_over_what_was_reached():
+    task = tasks.load("xor")
+    plan = tasks.plan(task, task.recipe._replace(steps=50), validation=0.25, patience=9)
+
+    def interrupt(now, score):
+        if now.done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        tasks.train(plan, progress=interrupt)
+    trained = caught.value.trained
+    assert (trained.steps, trained.best_step) == (20, None)
+    assert trained.predictor.provenance["steps"] == len(trained.history.loss) == 20
+    assert np.array_equal(trained.predictor.outputs(task.x), trained.outputs)
+
+
+def test_a_run_that_is_interrupted_before_a_step_has_nothing_to_hand_over(monkeypatch):
+    task = tasks.load("xor")
+    plan = tasks.plan(task)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    for objective in (interrupt, plan.objective):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            tasks.train(plan._replace(objective=objective), progress=interrupt)
+        assert hasattr(caught.value, "trained") == (objective is not interrupt)
 
 
 def test_a_run_that_diverges_says_at_which_step():
@@ -143,6 +212,21 @@ def test_seeds_and_members_that_make_no_sense_are_one_sentence():
             start()
     with pytest.raises(InputError, match="members must be at least 1, got 0"):
         tasks.sweep(task, ranges, members=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"validation": 1.0}, "validation must be a share of the 200 rows of training"),
+        ({"patience": 2}, "patience must wait for validation to get better, got 2 and"),
+        ({"validation": 0.1, "patience": 0}, "patience must be at least 1, got 0"),
+        ({"seconds": 0}, "seconds must be a finite number above 0, got 0"),
+        ({"seconds": np.nan}, "seconds must be a finite number above 0, got nan"),
+    ],
+)
+def test_ends_that_make_no_sense_are_one_sentence(given, sentence):
+    with pytest.raises(InputError, match=sentence):
+        tasks.plan(tasks.load("xor"), **given)
 
 
 def test_a_last_step_that_leaves_no_numbers_is_one_sentence():

@@ -1,6 +1,8 @@
 """The folder of a run: all of it or nothing, whatever stands in the way."""
 
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -81,6 +83,74 @@ def test_a_move_that_fails_half_way_puts_the_old_run_back(
         writers(runs)[which](old)
     assert len(done) == moves
     assert contents(old.parent) == before
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("moves", range(4))
+@pytest.mark.parametrize("fails", [False, True])
+def test_ctrl_c_among_the_moves_waits_for_the_last(
+    runs, old, monkeypatch, which, moves, fails
+):
+    """Pressed at each move in turn, and again when the old run is put back."""
+    before, made = contents(old.parent), writers(runs)[which](old.parent / "other")
+    replace, done = os.replace, []
+
+    def pressed(source, target):
+        if os.path.dirname(target) == str(old):
+            signal.raise_signal(signal.SIGINT)
+            if fails and len(done) == moves and "old" not in str(source):
+                raise OSError(28, "No space left on device")
+            done.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", pressed)
+    usual = signal.getsignal(signal.SIGINT)
+    with pytest.raises(InputError if fails else KeyboardInterrupt):
+        writers(runs)[which](old)
+    assert signal.getsignal(signal.SIGINT) is usual
+    if fails:
+        after = contents(old.parent)
+        assert {path: after[path] for path in before} == before
+        return
+    assert {*made} <= {*os.listdir(old)}
+    for name in made:
+        ours, theirs = ((old.parent / f / name).read_bytes() for f in ("other", "run"))
+        assert ours == theirs
+
+
+def test_ctrl_c_before_the_moves_leaves_the_old_run(runs, old, monkeypatch):
+    before = contents(old.parent)
+    monkeypatch.setattr(plots, "png", lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        writers(runs)[0](old)
+    assert contents(old.parent) == before
+
+
+def test_a_thread_writes_a_run_too(runs, tmp_path):
+    """Only the main thread may say what a signal does."""
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(writers(runs)[0], tmp_path / "run").result()
+    assert sorted(os.listdir(tmp_path / "run")) == sorted(made)
+
+
+def test_a_new_folder_is_the_first_that_is_not_there(tmp_path):
+    at = tmp_path / "runs/moons"
+    assert tasks.new_folder(at) == at
+    at.mkdir(parents=True)
+    assert tasks.new_folder(str(at)) == tmp_path / "runs/moons-2"
+    (tmp_path / "runs/moons-2").write_text("a file")
+    (tmp_path / "runs/moons-3").symlink_to("nowhere")
+    assert tasks.new_folder(at) == tmp_path / "runs/moons-4"
+
+
+@pytest.mark.parametrize("name", [*FILES, *SWEEP_FILES])
+def test_a_file_of_another_run_is_overwritten_only_if_asked(tmp_path, name):
+    (tmp_path / "notes.txt").write_text("no run")
+    tasks.check_folder(tmp_path, overwrite=False)
+    (tmp_path / name).write_text("of yesterday")
+    tasks.check_folder(tmp_path)
+    with pytest.raises(InputError, match=f"holds another run, {name} for one: choose"):
+        tasks.check_folder(tmp_path, overwrite=False)
 
 
 @pytest.mark.parametrize("which", [0, 1])

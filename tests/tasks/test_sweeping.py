@@ -43,7 +43,8 @@ def asked(monkeypatch):
         params = jax.device_get(jax.vmap(init)(keys))
         losses = np.arange(6, dtype=np.float32).reshape(3, 2)
         scores = np.float32([0.5, 0.25, np.inf])
-        return fg.Sweep(None, losses, None, scores, params)
+        rounds = np.float32([[0.5, 0.75], [0.25, np.nan], [np.inf, np.nan]])
+        return fg.Sweep(None, losses, rounds, scores, params)
 
     monkeypatch.setattr(sweeping, "sweep_members", sweep)
     return asked
@@ -89,6 +90,9 @@ def test_the_best_member_becomes_the_net_with_its_own_history(asked):
         assert np.array_equal(found, expected)
     assert swept.best.history.step.tolist() == [0, 1]
     assert swept.best.history.loss.tolist() == [2, 3]
+    # A round is two steps, and the first of them was this member's best.
+    made = swept.best.predictor.provenance
+    assert (made["steps"], made["seed"]) == (2, 1337)
     outputs = swept.best.predictor.outputs(it.x)
     assert np.array_equal(swept.best.outputs, outputs) and len(outputs) == 6
 

@@ -115,3 +115,32 @@ def test_a_class_of_two_rows_is_always_learnt(tmp_path):
     for seed in range(20):
         task = tasks.load(tmp_path / "t.csv", "y", seed=seed)
         assert (task.y[~task.held_out] == 2).any()
+
+
+def test_rows_of_validation_are_drawn_from_those_of_training(tmp_path):
+    rows = "".join(f"{i},{i % 7}.5\n" for i in range(50))
+    (tmp_path / "t.csv").write_text("x,y\n" + rows)
+    task = tasks.load(tmp_path / "t.csv", "y")
+    assert task.recipe.batch_size == 32
+    aside, again, other = (tasks.set_aside(task, 0.5, seed=s) for s in (1, 1, 2))
+    assert np.array_equal(aside.held_out, task.held_out)
+    assert aside.validation.sum() == aside.known.sum() == 20
+    parts = np.stack([aside.known, aside.validation, aside.held_out])
+    assert (parts.sum(axis=0) == 1).all()
+    assert np.array_equal(aside.validation, again.validation)
+    assert not np.array_equal(aside.validation, other.validation)
+    assert np.array_equal(aside.scored, task.held_out)
+    assert aside.recipe == task.recipe._replace(batch_size=20)
+    # Of points all are scored, those of validation too.
+    assert tasks.set_aside(tasks.load("xor"), 0.5).scored.all()
+
+
+@pytest.mark.parametrize(("share", "rows"), [(1e-9, 1), (0.999, 199)])
+def test_a_row_is_left_on_either_side(share, rows):
+    assert tasks.set_aside(tasks.load("xor"), share).validation.sum() == rows
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, np.nan, np.inf])
+def test_a_share_that_is_none_is_one_sentence(share):
+    with pytest.raises(InputError, match="validation must be a share of the 200 rows"):
+        tasks.set_aside(tasks.load("xor"), share)
