@@ -7,7 +7,7 @@ that `train` makes alone with the keys of `member_keys(key, i)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +23,7 @@ from funcgrad.arguments import (
     hashable,
     whole_number,
 )
-from funcgrad.batches import as_arrays, batch_rows, batch_shapes, count
+from funcgrad.batches import as_arrays, batch_rows, batch_shapes, count, count_rows
 from funcgrad.data_checks import check_data
 from funcgrad.fast.groups import Work, map_members
 from funcgrad.fitting import print_members, who_prints
@@ -71,11 +71,13 @@ def train_many(
     of the rows. A member that diverges has NaN losses and disturbs no other.
 
     Members run in groups, as many at a time as the device is fast with, and the groups
-    on all cores, or on all devices of this process; short groups share a call.
-    `progress(done, members)` is called after each call; True is `print_members`, None
-    and False are silent. The results are NumPy arrays, so that only a call has to fit
-    the device. Inside jit or vmap all members are one group, and the results are
-    traced. The data are looked at first, as `fit` does.
+    on all cores, or on all devices of this process; short groups share a call, and long
+    ones are cut into calls of about half a second. `progress(done, members)` is called
+    after each call, and half of the steps of two members count as a member done; True
+    is `print_members`, None and False are silent. Ctrl-C ends the run, and so does what
+    `progress` raises. The results are NumPy arrays, so that only a call has to fit the
+    device. Inside jit or vmap all members are one group, and the results are traced.
+    The data are looked at first, as `fit` does.
 
     >>> import optax, funcgrad as fg
     >>> model = fg.mlp([1, 4, 1])
@@ -209,6 +211,7 @@ class _Member:
     batch_size: int | None
     score: Callable[[Params], jax.Array] | None
     every: int
+    epoch: int = 1  # steps in it, if there are batches
 
     def begin(self, own: Any, shared: Any) -> Any:
         """Return what a member carries before its first step."""
@@ -228,7 +231,10 @@ class _Member:
 
         A step or a round more than `most` is taken lest a single one is left: a loop of
         one turn is compiled into another program, whose results may round otherwise.
+        For the same reason an epoch is cut only where it is longer than `most`.
         """
+        if self.epoch < most < self.steps:
+            most -= most % self.epoch
         left = self.steps - done
         if self.score is None:
             steps = left if left <= most + 1 else most
@@ -304,6 +310,8 @@ def _run_members(
         )
     first = jax.tree.map(lambda leaf: leaf[0], data) if own_data else data
     rows = batch_rows(first, member.batch_size, key)
+    if member.batch_size is not None:
+        member = replace(member, epoch=count_rows(first) // rows)
     params = jax.eval_shape(member.init, jax.random.key(0))
     check_data(member.objective, params, data, batch_shapes(first, rows))
     numbers = sum(leaf.size for leaf in jax.tree.leaves(params))

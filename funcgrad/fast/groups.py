@@ -297,7 +297,8 @@ class _Program(NamedTuple):
     call: Callable[..., Any] | None
 
 
-@lru_cache(maxsize=64)
+# A program of a tiny net takes 5 MB; a run on eight devices needs three for each.
+@lru_cache(maxsize=32)
 def _compile(
     run: Run,
     parts: tuple[Any, ...],
