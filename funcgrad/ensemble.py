@@ -72,7 +72,7 @@ def train_many(
 
     Members run in groups, as many at a time as the device is fast with, and the groups
     on all cores, or on all devices of this process; short groups share a call, and long
-    ones are cut into calls of about half a second. `progress(done, members)` is called
+    ones are cut into calls of about 0.2 s. `progress(done, members)` is called
     after each call, and half of the steps of two members count as a member done; True
     is `print_members`, None and False are silent. Ctrl-C ends the run, and so does what
     `progress` raises. The results are NumPy arrays, so that only a call has to fit the

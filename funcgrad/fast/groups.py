@@ -36,10 +36,12 @@ FEWEST_CALLS_OF_A_WORKER = 4
 # A step takes about so long for each parameter and row.
 SECONDS_OF_WORK = 2e-10
 
-# A call takes about so long at most. That follows from what its program computes, an
-# operation on a number or a multiply-add of a product at a time, and once it runs from
-# the clock: where a call took so many times as long or as short, others are cut anew.
+# A call takes about so long at most, and where a run is cut each part about so long, as
+# the machine may be busy. That follows from what a program computes, operations on a
+# number and multiply-adds of products, and once it runs from the clock: where a part
+# took so many times as long, or as short, the rest is cut anew.
 SECONDS_OF_LONGEST_CALL = 0.5
+SECONDS_OF_A_PART = 0.2
 SECONDS_OF_AN_OPERATION = 3e-11
 TOO_LONG, TOO_SHORT = 2.0, 0.1
 
@@ -209,7 +211,7 @@ def map_members(
             group.done += steps
             if group.done < length:
                 waiting.append(group)
-            ratio = seconds / SECONDS_OF_LONGEST_CALL
+            ratio = seconds / SECONDS_OF_A_PART
             is_measured = is_cut and steps and limit == most and group.done < length
             if is_measured and not TOO_SHORT < ratio < TOO_LONG:
                 most = steps_in(seconds / steps)
@@ -251,11 +253,11 @@ def _do_parts(
 
 
 def steps_in(seconds_a_step: float) -> int:
-    """Return how many steps the longest call has, a power of two, so that few differ.
+    """Return how many steps a part has, a power of two, so that few differ.
 
     They are at least two: a loop of one turn is compiled into another program.
     """
-    steps = SECONDS_OF_LONGEST_CALL / seconds_a_step
+    steps = SECONDS_OF_A_PART / seconds_a_step
     return 2 ** max(1, round(math.log2(steps)))
 
 
