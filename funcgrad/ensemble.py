@@ -7,7 +7,7 @@ that `train` makes alone with the keys of `member_keys(key, i)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +23,7 @@ from funcgrad.arguments import (
     hashable,
     whole_number,
 )
-from funcgrad.batches import as_arrays, batch_rows, batch_shapes, count
+from funcgrad.batches import as_arrays, batch_rows, batch_shapes, count, count_rows
 from funcgrad.data_checks import check_data
 from funcgrad.fast.groups import Work, map_members
 from funcgrad.fitting import print_members, who_prints
@@ -71,11 +71,13 @@ def train_many(
     of the rows. A member that diverges has NaN losses and disturbs no other.
 
     Members run in groups, as many at a time as the device is fast with, and the groups
-    on all cores, or on all devices of this process; short groups share a call.
-    `progress(done, members)` is called after each call; True is `print_members`, None
-    and False are silent. The results are NumPy arrays, so that only a call has to fit
-    the device. Inside jit or vmap all members are one group, and the results are
-    traced. The data are looked at first, as `fit` does.
+    on all cores, or on all devices of this process; short groups share a call, and long
+    ones are cut into calls of about 0.2 s. `progress(done, members)` is called
+    after each call, and half of the steps of two members count as a member done; True
+    is `print_members`, None and False are silent. Ctrl-C ends the run, and so does what
+    `progress` raises. The results are NumPy arrays, so that only a call has to fit the
+    device. Inside jit or vmap all members are one group, and the results are traced.
+    The data are looked at first, as `fit` does.
 
     >>> import optax, funcgrad as fg
     >>> model = fg.mlp([1, 4, 1])
@@ -186,9 +188,21 @@ def _member(
     return _Member(*functions, check_steps(steps), batch_size, score, every)
 
 
+class _Part(NamedTuple):
+    """Steps of a run, with so many scores: evenly, and the last one at the end."""
+
+    steps: int
+    scores: int
+
+
 @dataclass(frozen=True)
 class _Member:
-    """The run of any member; equal ones are compiled once."""
+    """The run of any member, in parts; equal ones are compiled once.
+
+    What a member has of its own is (its number, hyper-parameters, data or None), and
+    `shared` what all have: (key, data or None). It carries (state, (best score, best
+    parameters) or None).
+    """
 
     objective: Objective
     make_optimizer: Callable[..., optax.GradientTransformation]
@@ -197,70 +211,81 @@ class _Member:
     batch_size: int | None
     score: Callable[[Params], jax.Array] | None
     every: int
+    epoch: int = 1  # steps in it, if there are batches
 
-    def __call__(self, own: Any, shared: Any) -> Sweep:
-        """Train one member.
+    def begin(self, own: Any, shared: Any) -> Any:
+        """Return what a member carries before its first step."""
+        (number, hyper, _), (key, _) = own, shared
+        init_key, _ = member_keys(key, number)
+        params = self.init(init_key)
+        if (scale := hyper.get("init_scale")) is not None:
+            params = jax.tree.map(lambda p: (p * scale).astype(p.dtype), params)
+        state = init_state(params, self._optimizer(hyper))
+        if self.score is None:
+            return state, None
+        dtype = jax.eval_shape(self.score, state.params).dtype
+        return state, (jnp.array(jnp.inf, dtype), state.params)
 
-        `own` is (its number, hyper-parameters, data or None), and `shared` what all
-        have: (key, data or None).
+    def next_part(self, done: int, most: int) -> tuple[int, _Part]:
+        """Return how many steps the part after `done` steps has, and the part.
+
+        A step or a round more than `most` is taken lest a single one is left: a loop of
+        one turn is compiled into another program, whose results may round otherwise.
+        For the same reason an epoch is cut only where it is longer than `most`.
         """
+        if self.epoch < most < self.steps:
+            most -= most % self.epoch
+        left = self.steps - done
+        if self.score is None:
+            steps = left if left <= most + 1 else most
+            return steps, _Part(steps, 0)
+        to_score = min(self.every - done % self.every, left)
+        if to_score > most + 1:
+            return most, _Part(most, 0)
+        if to_score < self.every:
+            return to_score, _Part(to_score, min(left, 1))
+        rounds = max(1, min(left, most) // self.every)
+        rounds += rounds > 1 and left // self.every == rounds + 1
+        return rounds * self.every, _Part(rounds * self.every, rounds)
+
+    def go_on(
+        self, carry: Any, own: Any, shared: Any, part: _Part
+    ) -> tuple[Any, tuple[jax.Array, jax.Array | None]]:
+        """Do a part; return what is carried then, and (losses, scores or None)."""
         (number, hyper, own_data), (key, shared_data) = own, shared
         data = shared_data if own_data is None else own_data
-        init_key, train_key = member_keys(key, number)
-        hyper = dict(hyper)
-        scale = hyper.pop("init_scale", None)
-        params = self.init(init_key)
-        if scale is not None:
-            params = jax.tree.map(lambda p: (p * scale).astype(p.dtype), params)
-        optimizer = self.make_optimizer(**hyper)
-        start = init_state(params, optimizer)
-        step = make_step(self.objective, optimizer)
+        _, train_key = member_keys(key, number)
+        step = make_step(self.objective, self._optimizer(hyper))
 
         def train(state: State, steps: int) -> tuple[State, jax.Array]:
             return run_steps(step, state, data, steps, self.batch_size, train_key)
 
-        if self.score is None:
-            state, losses = train(start, self.steps)
-            return Sweep(state, losses, None, None, None)
-        return _keep_best(train, self.score, start, self.steps, self.every)
+        score = self.score
+        if score is None or not part.scores:
+            state, best = carry
+            state, losses = train(state, part.steps)
+            scores = None if best is None else jnp.zeros(0, best[0].dtype)
+            return (state, best), (losses, scores)
 
+        def one_round(carry: Any, _: None) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+            state, best = carry
+            state, losses = train(state, part.steps // part.scores)
+            now = score(state.params)
+            is_better = now < best[0]
+            best = jax.tree.map(
+                lambda new, old: jnp.where(is_better, new, old),
+                (now, state.params),
+                best,
+            )
+            return (state, best), (losses, now)
 
-def _keep_best(
-    train: Callable[[State, int], tuple[State, jax.Array]],
-    score: Callable[[Params], jax.Array],
-    start: State,
-    steps: int,
-    every: int,
-) -> Sweep:
-    """Train in rounds of `every` steps, and keep the parameters that score best."""
-    dtype = jax.eval_shape(score, start.params).dtype
-    best_so_far = (jnp.array(jnp.inf, dtype), start.params)
+        carry, (losses, scores) = lax.scan(one_round, carry, length=part.scores)
+        return carry, (losses.reshape(-1), scores)
 
-    def one_round(carry: Any, steps: int) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-        state, (best_score, best_params) = carry
-        state, losses = train(state, steps)
-        now = score(state.params)
-        is_better = now < best_score
-        best_so_far = jax.tree.map(
-            lambda new, old: jnp.where(is_better, new, old),
-            (now, state.params),
-            (best_score, best_params),
-        )
-        return (state, best_so_far), (losses, now)
-
-    rounds, rest = divmod(steps, every)
-    carry, parts = (start, best_so_far), []
-    if rounds or not rest:  # without jit there is no loop of no rounds
-        carry, (losses, scores) = lax.scan(
-            lambda c, _: one_round(c, every), carry, length=rounds
-        )
-        parts.append((losses.reshape(-1), scores))
-    if rest:
-        carry, (losses, last) = one_round(carry, rest)
-        parts.append((losses, last[None]))
-    losses, scores = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-    state, (best_score, best_params) = carry
-    return Sweep(state, losses, scores, best_score, best_params)
+    def _optimizer(self, hyper: Mapping[str, Any]) -> optax.GradientTransformation:
+        """Return a member's optimizer."""
+        hyper = {name: hyper[name] for name in hyper if name != "init_scale"}
+        return self.make_optimizer(**hyper)
 
 
 def _run_members(
@@ -284,10 +309,15 @@ def _run_members(
         )
     first = jax.tree.map(lambda leaf: leaf[0], data) if own_data else data
     batch = batch_shapes(first, member.batch_size, key)
+    if member.batch_size is not None:
+        member = replace(member, epoch=count_rows(first) // batch_rows(batch))
     params = jax.eval_shape(member.init, jax.random.key(0))
     check_data(member.objective, params, data, batch)
     numbers = sum(leaf.size for leaf in jax.tree.leaves(params))
     work = Work(numbers, batch_rows(batch), member.steps)
     own = (jnp.arange(members), hyper, data if own_data else None)
     shared = (key, None if own_data else data)
-    return map_members(member, own, shared, work, progress)
+    carry, (losses, scores) = map_members(member, own, shared, work, progress)
+    states, best = carry
+    best_scores, best_params = (None, None) if best is None else best
+    return Sweep(states, losses, scores, best_scores, best_params)

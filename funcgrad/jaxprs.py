@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,32 @@ def dot_dimensions(eqn: Any) -> Any:
     A `product`, which `fast.product` makes, is a dot of two matrices.
     """
     return eqn.params.get("dimension_numbers", (((1,), (0,)), ((), ())))
+
+
+def count(program: Any) -> tuple[float, float]:
+    """Return how many scalars a program makes, and how many terms it multiplies.
+
+    Loops count as often as they run; a `while` loop counts once, since nobody knows.
+    """
+    jaxpr, _ = opened(program)
+    scalars = terms = 0.0
+    for eqn in jaxpr.eqns:
+        times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+        inner = [count(sub) for sub in inner_programs(eqn)]
+        scalars += times * sum(s for s, _ in inner)
+        terms += times * sum(t for _, t in inner)
+        made = sum(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars)
+        if not inner:
+            scalars += made
+        if eqn.primitive.name in ("dot_general", "product"):
+            (summed, _), _ = dot_dimensions(eqn)
+            shape = eqn.invars[0].aval.shape
+            terms += made * math.prod(shape[i] for i in summed)
+        elif eqn.primitive.name == "conv_general_dilated":
+            kernel = eqn.invars[1].aval.shape
+            out = eqn.params["dimension_numbers"].rhs_spec[0]
+            terms += made * math.prod(n for i, n in enumerate(kernel) if i != out)
+    return scalars, terms
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -341,6 +341,9 @@ def test_functions_without_a_hash_are_taken():
 
 
 def test_progress_may_be_true_or_false(small_groups, capsys, monkeypatch):
+    # On one thread two calls end in their order.
+    monkeypatch.setattr(groups, "cores", lambda: 1)
+    monkeypatch.setattr(groups, "FEWEST_CALLS_OF_A_WORKER", 2)
     run_both(1, progress=True)
     assert capsys.readouterr().err == ""  # no terminal
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)

@@ -8,13 +8,15 @@ import os
 import sys
 from collections.abc import Sequence
 
+STOPPED = 130  # what a shell says of a command that Ctrl-C ended
+
 NEEDED = ("typer", "rich", "matplotlib", "polars", "flint")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 if all is fine and 2 for bad input.
+    """Run the command; return 0 if all is fine, 2 for bad input and 130 for Ctrl-C.
 
-    Bad input gets one sentence on stderr, and no traceback.
+    Bad input and Ctrl-C get one sentence on stderr, and no traceback.
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -29,7 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from funcgrad.cli import terminal
 
     terminal.lost.clear()
-    code = _run(arguments)
+    try:
+        code = _run(arguments)
+    except KeyboardInterrupt:
+        code = STOPPED
+    if code == STOPPED:
+        _fail("stopped by Ctrl-C; no file is half written")
     terminal.emit("", sys.stdout)  # what others have left in the buffer
     if terminal.lost and not code:
         return _fail(
@@ -40,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    from typer import Abort
+
     from funcgrad.cli.app import app
     from funcgrad.cli.terminal import emit
     from funcgrad.errors import InputError, shown
@@ -49,6 +58,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         return app(given, "funcgrad", standalone_mode=False, obj=given) or 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
+    except Abort:  # some versions of typer's make this of Ctrl-C, others the code
+        return STOPPED
     except InputError as error:
         if error.argument is None:
             return _fail(error.sentence)

@@ -1,12 +1,19 @@
-"""A vmap over many members: in groups, several to a call, on all cores or devices."""
+"""Runs of many members: in groups, several to a call, on all cores or devices.
+
+Ctrl-C waits for the calls under way. A group that takes long therefore goes from call
+to call, and what its members carry stays on the device.
+"""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +22,7 @@ from jax import lax
 
 from funcgrad.fast.options import compiler_options
 from funcgrad.fast.vmap_last import vmap_last
+from funcgrad.jaxprs import count
 
 # Parameters times rows that a group may have on a CPU, and members at most: few enough
 # that XLA keeps to one core for each of its loops, and leaves the other to the next.
@@ -28,6 +36,15 @@ FEWEST_CALLS_OF_A_WORKER = 4
 # A step takes about so long for each parameter and row.
 SECONDS_OF_WORK = 2e-10
 
+# A call takes about so long at most, and where a run is cut each part about so long, as
+# the machine may be busy. That follows from what a program computes, operations on a
+# number and multiply-adds of products, and once it runs from the clock: where a part
+# took so many times as long, or as short, the rest is cut anew.
+SECONDS_OF_LONGEST_CALL = 0.5
+SECONDS_OF_A_PART = 0.2
+SECONDS_OF_AN_OPERATION = 3e-11
+TOO_LONG, TOO_SHORT = 2.0, 0.1
+
 # From so many members on, half a vector register, they lie along the last axis.
 FEWEST_LANES = 8
 
@@ -40,26 +57,75 @@ class Work(NamedTuple):
     steps: int
 
 
+class Run(Protocol):
+    """What each member does: steps, in parts that can be calls of their own.
+
+    What was compiled for a run serves every other that is equal to it.
+    """
+
+    @property
+    def steps(self) -> int:
+        """The steps of the whole run."""
+
+    def __hash__(self) -> int:
+        """Equal runs have the same."""
+
+    def begin(self, own: Any, shared: Any) -> Any:
+        """Return what is carried before the first step."""
+
+    def next_part(self, done: int, most: int) -> tuple[int, Any]:
+        """Return how many steps the part after `done` steps has, and the part.
+
+        They are all that are left, or about `most`; the part has a hash.
+        """
+
+    def go_on(self, carry: Any, own: Any, shared: Any, part: Any) -> tuple[Any, Any]:
+        """Do a part; return what is carried then, and arrays along time."""
+
+
+@dataclass(eq=False)
+class _Group:
+    """Members that share calls, and how far they are.
+
+    start, members: the first one's number, and how many there are.
+    device: the number of the device that they are on.
+    done: how many of their steps.
+    own, carry, outs: what they have of their own, what they carry from call to call,
+    and what the calls returned.
+    """
+
+    start: int
+    members: int
+    device: int
+    done: int = 0
+    own: Any = None
+    carry: Any = None
+    outs: list[Any] = field(default_factory=list)
+
+
 def map_members(
-    f: Callable[[Any, Any], Any],
+    run: Run,
     own: Any,
     shared: Any,
     work: Work,
     progress: Callable[[int, int], None] | None = None,
-) -> Any:
-    """Return what `jax.vmap(f, (0, None))(own, shared)` does, as NumPy arrays.
+) -> tuple[Any, Any]:
+    """Return what each member carries at the end, and its arrays along time.
 
-    Every leaf of `own` has the members along its first axis, and all see `shared`. What
-    was compiled for `f` serves every function that is equal to it. `work` is that of a
-    member, from which the size of a group follows; `progress(done, members)` is called
-    after each call. Where something is traced or jit is off, all members are one group.
+    Every leaf of `own` has the members along its first axis, and all see `shared`; the
+    results are NumPy arrays with the members first. `work` is that of a member, from
+    which the size of a group follows. `progress(done, members)` is called after each
+    call; half of the steps of two members count as a member. What it raises ends the
+    run, and so does KeyboardInterrupt: no call begins any more, and those under way end
+    by themselves. Where something is traced or jit is off, all members are one group.
     """
     leaves = jax.tree.leaves((own, shared))
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-        return jax.vmap(f, (0, None))(own, shared)
+    is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     config: Any = jax.config  # whose flags no type checker knows
-    if config.jax_disable_jit:
-        return jax.device_get(jax.vmap(f, (0, None))(own, shared))
+    if is_traced or config.jax_disable_jit:
+        at_once = partial(_do_parts, run, _all_parts(run))
+        result = jax.vmap(at_once, (0, None))((None, own), shared)
+        return result if is_traced else jax.device_get(result)
 
     own = jax.device_get(own)  # where cutting members out takes next to no time
     members = jax.tree.leaves(own)[0].shape[0]
@@ -67,34 +133,144 @@ def map_members(
     on_cpu = devices[0].platform == "cpu"
     workers = max(len(devices), cores() if on_cpu else 1)
     size, groups_a_call = _group_sizes(work, members, devices[0], workers)
-    members_a_call = size * groups_a_call
-    starts = range(0, members, members_a_call)
+    shared_by_device = [jax.device_put(shared, device) for device in devices]
+    context, length = _context(), max(1, run.steps)
 
     def cut(start: int) -> Any:
         """Return what members from `start` on have of their own, (groups, size, ..)."""
-        chosen = np.arange(start, start + members_a_call).reshape(groups_a_call, size)
+        chosen = np.arange(start, start + groups_a_call * size)
         chosen = np.minimum(chosen, members - 1)  # the last one repeated
+        chosen = chosen.reshape(groups_a_call, size)
         return jax.tree.map(lambda leaf: leaf[chosen], own)
 
-    shapes, tree = jax.tree.flatten(jax.eval_shape(lambda: (cut(0), shared)))
-    context = _context()
-    compiled = [_compile(f, device, tree, tuple(shapes), context) for device in devices]
-    shared_by_device = [jax.device_put(shared, device) for device in devices]
+    def compiled(
+        parts: Sequence[Any], carry: Any, device: Any, longest: float = math.inf
+    ) -> _Program:
+        given = jax.eval_shape(lambda: ((carry, cut(0)), shared))
+        shapes, tree = jax.tree.flatten(given)
+        return _compile(
+            run, tuple(parts), device, tree, tuple(shapes), context, longest
+        )
 
-    def call(number: int) -> Any:
-        device = number % len(devices)
+    def do(group: _Group, steps: int, call: Any) -> float:
+        """Do the next steps, in a thread; return how many seconds they took."""
         with jax.enable_x64(context.x64):  # a caller's does not reach its threads
-            mine = jax.device_put(cut(starts[number]), devices[device])
-            result = jax.device_get(compiled[device](mine, shared_by_device[device]))
-        return jax.tree.map(lambda leaf: leaf[: members - starts[number]], result)
+            if group.own is None:
+                mine = cut(group.start)
+                group.own = jax.device_put(mine, devices[group.device])
+            start = time.perf_counter()
+            group.carry, out = jax.block_until_ready(
+                call((group.carry, group.own), shared_by_device[group.device])
+            )
+            seconds = time.perf_counter() - start
+            if out is not None:
+                group.outs.append(jax.device_get(out))
+            if group.done + steps == length:
+                group.own, group.carry = None, jax.device_get(group.carry)
+        return seconds
 
-    results = []
-    with ThreadPoolExecutor(workers) as pool:
-        for number, result in enumerate(pool.map(call, range(len(starts))), 1):
-            results.append(result)
+    parts = _all_parts(run)
+    longest = SECONDS_OF_LONGEST_CALL if length > 1 else math.inf
+    whole = [compiled(parts, None, device, longest) for device in devices]
+    is_cut, most = whole[0].call is None, length
+    if is_cut:
+        most = steps_in(whole[0].seconds / (groups_a_call * length))
+        groups_a_call = 1
+
+    def next_call(group: _Group) -> tuple[int, Any]:
+        """Return how many steps are next in a group, and the call that does them."""
+        if not is_cut:
+            return length, whole[group.device].call
+        device = devices[group.device]
+        if group.carry is None:
+            return 0, compiled([], None, device).call
+        steps, part = run.next_part(group.done, most)
+        return steps, compiled([part], group.carry, device).call
+
+    members_a_call = groups_a_call * size
+    groups = [
+        _Group(start, min(members_a_call, members - start), number % len(devices))
+        for number, start in enumerate(range(0, members, members_a_call))
+    ]
+    # One more for each worker, lest it wait; but of those that stay on the device from
+    # call to call no more than run.
+    most_under_way = workers if is_cut else 2 * workers
+    waiting, done = groups[::-1], 0
+    under_way: dict[Future[float], tuple[_Group, int, int]] = {}
+    pool = ThreadPoolExecutor(workers)
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < most_under_way:
+                group = waiting.pop()
+                steps, call = next_call(group)
+                under_way[pool.submit(do, group, steps, call)] = group, steps, most
+            wait(under_way, return_when=FIRST_COMPLETED)
+            future = next(future for future in under_way if future.done())
+            group, steps, limit = under_way.pop(future)
+            seconds = future.result()
+            group.done += steps
+            if group.done < length:
+                waiting.append(group)
+            ratio = seconds / SECONDS_OF_A_PART
+            is_measured = is_cut and steps and limit == most and group.done < length
+            if is_measured and not TOO_SHORT < ratio < TOO_LONG:
+                most = steps_in(seconds / steps)
+            done += group.members * steps
             if progress is not None:
-                progress(min(number * members_a_call, members), members)
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+                progress(done // length, members)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return jax.tree.map(
+        lambda *leaves: np.concatenate(leaves), *(_result(group) for group in groups)
+    )
+
+
+def _all_parts(run: Run) -> list[Any]:
+    """Return the parts of a run that is one call."""
+    steps, part = run.next_part(0, run.steps)
+    done, parts = steps, [part]
+    while done < run.steps:
+        steps, part = run.next_part(done, run.steps)
+        done += steps
+        parts.append(part)
+    return parts
+
+
+def _do_parts(
+    run: Run, parts: Sequence[Any], given: tuple[Any, Any], shared: Any
+) -> tuple[Any, Any]:
+    """Do parts of a member's run, from its beginning where nothing is carried yet."""
+    carry, own = given
+    if carry is None:
+        carry = run.begin(own, shared)
+    outs = []
+    for part in parts:
+        carry, out = run.go_on(carry, own, shared, part)
+        outs.append(out)
+    if not outs:
+        return carry, None
+    return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *outs)
+
+
+def steps_in(seconds_a_step: float) -> int:
+    """Return how many steps a part has, a power of two, so that few differ.
+
+    They are at least two: a loop of one turn is compiled into another program.
+    """
+    steps = SECONDS_OF_A_PART / seconds_a_step
+    return 2 ** max(1, round(math.log2(steps)))
+
+
+def _result(group: _Group) -> tuple[Any, Any]:
+    """Return what the members of a group carry, and their arrays along time."""
+
+    def merged(leaf: np.ndarray) -> np.ndarray:
+        """Return an array of (groups, size, ...) as one of (members, ...)."""
+        groups, size, *rest = leaf.shape
+        return leaf.reshape(groups * size, *rest)[: group.members]
+
+    outs = jax.tree.map(lambda *leaves: np.concatenate(leaves, 2), *group.outs)
+    return jax.tree.map(merged, (group.carry, outs))
 
 
 def _group_sizes(
@@ -116,35 +292,52 @@ def _group_sizes(
     return max(1, min(most, -(-members // workers))), 1
 
 
-@lru_cache(maxsize=64)
+class _Program(NamedTuple):
+    """How long a call takes by estimate, and the call, if it is not too long."""
+
+    seconds: float
+    call: Callable[..., Any] | None
+
+
+# A program of a tiny net takes 5 MB; a run on eight devices needs three for each.
+@lru_cache(maxsize=32)
 def _compile(
-    f: Callable[[Any, Any], Any],
+    run: Run,
+    parts: tuple[Any, ...],
     device: Any,
     tree: Any,
     leaves: tuple[jax.ShapeDtypeStruct, ...],
     context: _Context,
-) -> Callable[..., Any]:
-    """Compile a call: groups in a row; `context` is what else decides on it."""
+    longest: float,
+) -> _Program:
+    """Compile a call: groups in a row; `context` is what else decides on it.
+
+    The call does these parts, from the beginning where nothing is carried to it. One
+    that would take more seconds than `longest` is not compiled.
+    """
     del context
     sharding = jax.sharding.SingleDeviceSharding(device)
     placed = [
         jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
         for leaf in leaves
     ]
-    groups_a_call, size = leaves[0].shape[:2]
+    size = leaves[0].shape[1]
     if device.platform == "cpu" and size >= FEWEST_LANES:
         group = _in_lanes
     else:
         group = _alone if size == 1 else _side_by_side
 
     def groups(own: Any, shared: Any) -> Any:
-        result = lax.map(lambda mine: group(f, mine, shared, size), own)
-        merged = size * groups_a_call  # as -1 says nothing where there are no steps
-        return jax.tree.map(lambda x: x.reshape(merged, *x.shape[2:]), result)
+        f = partial(_do_parts, run, parts)
+        return lax.map(lambda mine: group(f, mine, shared, size), own)
 
     options = compiler_options(device.platform, is_group=True)
-    jitted = jax.jit(groups, compiler_options=options)
-    return jitted.lower(*jax.tree.unflatten(tree, placed)).compile()
+    traced = jax.jit(groups, compiler_options=options).trace(
+        *jax.tree.unflatten(tree, placed)
+    )
+    seconds = SECONDS_OF_AN_OPERATION * sum(count(traced.jaxpr))
+    is_short = seconds <= longest
+    return _Program(seconds, traced.lower().compile() if is_short else None)
 
 
 def _alone(f: Any, own: Any, shared: Any, size: int) -> Any:

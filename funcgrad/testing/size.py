@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from funcgrad.jaxprs import dot_dimensions, inner_programs, opened
+from funcgrad.jaxprs import count
 
 # What a scalar costs over all walks, a multiply-add inside a product, and a taped
 # number: rough, as measured in docs/speed.md, since they only keep long checks away.
@@ -16,32 +16,6 @@ SECONDS_PER_SCALAR, SECONDS_PER_TERM, BYTES_PER_SCALAR = 14e-6, 5e-6, 600
 # What a net's loss and its gradient make together, over what the loss makes alone.
 WITH_GRADIENT = 4
 MEMORY = 2e9
-
-
-def count(program: Any) -> tuple[float, float]:
-    """Return how many scalars a program makes, and how many terms it multiplies.
-
-    Loops count as often as they run; a `while` loop counts once, since nobody knows.
-    """
-    jaxpr, _ = opened(program)
-    scalars = terms = 0.0
-    for eqn in jaxpr.eqns:
-        times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-        inner = [count(sub) for sub in inner_programs(eqn)]
-        scalars += times * sum(s for s, _ in inner)
-        terms += times * sum(t for _, t in inner)
-        made = sum(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars)
-        if not inner:
-            scalars += made
-        if eqn.primitive.name in ("dot_general", "product"):
-            (summed, _), _ = dot_dimensions(eqn)
-            shape = eqn.invars[0].aval.shape
-            terms += made * math.prod(shape[i] for i in summed)
-        elif eqn.primitive.name == "conv_general_dilated":
-            kernel = eqn.invars[1].aval.shape
-            out = eqn.params["dimension_numbers"].rhs_spec[0]
-            terms += made * math.prod(n for i, n in enumerate(kernel) if i != out)
-    return scalars, terms
 
 
 def estimate(primal: Any, gradient: Any) -> tuple[float, float]:

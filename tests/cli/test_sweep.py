@@ -1,9 +1,15 @@
 """`funcgrad sweep`: many nets on a table, the best saved as a model."""
 
 import csv
+import random
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
+from shell import ENVIRONMENT
 
 from funcgrad import tasks
 from funcgrad.cli import main
@@ -126,3 +132,29 @@ def test_ranges_are_drawn_evenly_in_the_logarithm():
     assert parse_range("x", "0.5") == Range(0.5, 0.5)
     with pytest.raises(InputError, match=r"two as LOW\.\.HIGH"):
         parse_range("x", "a..b..c")
+
+
+def test_ctrl_c_is_one_sentence_and_writes_nothing(tmp_path):
+    command = [
+        sys.executable, "-m", "funcgrad", "sweep", "moons", "--steps", "1000000000",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT, cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        try:
+            while not process.stdout.readline().startswith("sweep: "):
+                pass
+            time.sleep(3 + 3 * random.random())  # it compiles, or is in a call
+            told = time.perf_counter()
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=60)
+            seconds = time.perf_counter() - told
+        finally:
+            process.kill()
+    assert error == "funcgrad: stopped by Ctrl-C; no file is half written\n"
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+    # Of the issue: so long a user waits at most.
+    assert seconds < 2

@@ -114,10 +114,10 @@ def test_the_programs_have_the_precision_that_was_asked_for(monkeypatch):
         jitted = jit(f, **options)
 
         class Noted:
-            def lower(self, *arguments):
-                lowered = jitted.lower(*arguments)
-                texts.append(lowered.as_text())
-                return lowered
+            def trace(self, *arguments):
+                traced = jitted.trace(*arguments)
+                texts.append(traced.lower().as_text())
+                return traced
 
         return Noted() if options else jitted
 
