@@ -8,7 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-STOPPED = 130  # what a shell says of a command that Ctrl-C ended
+# What a shell gives back for a command that SIGINT has ended: 128 and its number.
+STOPPED = 130
 
 NEEDED = ("typer", "rich", "matplotlib", "polars", "flint")
 
@@ -33,10 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminal.lost.clear()
     try:
         code = _run(arguments)
+        if code == STOPPED:
+            _fail("stopped by Ctrl-C; no file is half written")
     except KeyboardInterrupt:
         code = STOPPED
-    if code == STOPPED:
         _fail("stopped by Ctrl-C; no file is half written")
+    except terminal.Stopped:
+        code = STOPPED
     terminal.emit("", sys.stdout)  # what others have left in the buffer
     if terminal.lost and not code:
         return _fail(
@@ -50,7 +54,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     from typer import Abort
 
     from funcgrad.cli.app import app
-    from funcgrad.cli.terminal import emit
+    from funcgrad.cli.terminal import Stopped, emit
     from funcgrad.errors import InputError, shown
 
     try:
@@ -67,6 +71,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         where = "the output" if error.filename is None else str(error.filename)
         return _fail(shown(f"{where} cannot be read or written: {error.strerror}"))
+    except Stopped:
+        raise
     except Exception as error:
         # Typer's own, about arguments: it has the command's usage beside the sentence.
         if not hasattr(error, "format_message"):

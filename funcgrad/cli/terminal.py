@@ -16,6 +16,10 @@ def say(*lines: str) -> None:
         emit(f"{shown(line)}\n", sys.stdout)
 
 
+class Stopped(Exception):
+    """Raised by a command that Ctrl-C ended, after it has said so."""
+
+
 def complain(sentence: str) -> None:
     """Print a sentence to stderr, as of the command."""
     emit(f"funcgrad: {shown(sentence)}\n", sys.stderr)

@@ -1,5 +1,6 @@
 """`funcgrad train`."""
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -31,13 +32,10 @@ from funcgrad.cli.output import (
 )
 from funcgrad.cli.progress import step_line
 from funcgrad.cli.proof import prove
-from funcgrad.cli.terminal import complain, emit, say
+from funcgrad.cli.terminal import Stopped, complain, emit, say
 from funcgrad.data import SEED
 from funcgrad.errors import InputError
 from funcgrad.tasks.recipe import check
-
-# What a shell gives back for a command that SIGINT has ended: 128 and its number.
-_STOPPED = 130
 
 
 def train(
@@ -80,6 +78,20 @@ def train(
         typer.Option(help="Folder to write.  [default: runs/WHAT, or a new one]"),
     ] = None,
     overwrite: Overwrite = False,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Keep checkpoints, of each N steps, to go on from with --resume.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the checkpoints in --out, or in the last of runs/WHAT.",
+        ),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Say nothing but what went wrong.")
     ] = False,
@@ -116,9 +128,22 @@ def train(
             batch_size=batch_size,
         )
         check(recipe, int(task.known.sum()))
-        tasks.check_folder(folder_of(task.name, out), overwrite=overwrite)
+        if resume and out is None:
+            out = tasks.last_folder(Path("runs", task.name))
+        folder = folder_of(task.name, out)
+        tasks.check_folder(folder, overwrite=overwrite or resume)
+        keeps = resume or checkpoint_every is not None
+        if keeps and overwrite and not resume:
+            shutil.rmtree(folder / tasks.CHECKPOINTS, ignore_errors=True)
         plots.start_early()
-        plan = tasks.plan(task, recipe, seed=seed, patience=patience, seconds=seconds)
+        plan = tasks.plan(
+            task,
+            recipe,
+            seed=seed,
+            patience=patience,
+            seconds=seconds,
+            every=checkpoint_every,
+        )
         rate = recipe.learning_rate
         tell(*plan_lines(task, recipe, f"at {rate:g} falling to {rate / 10:g}"))
         tell(*end_lines(plan))
@@ -131,7 +156,16 @@ def train(
             complain(f"{first}: leave out --quiet to see the report")
         try:
             with nullcontext() if quiet else step_line(recipe.steps) as progress:
-                trained = tasks.train(plan, progress=progress)
+                trained = tasks.train(
+                    plan,
+                    progress=progress,
+                    folder=folder if keeps else None,
+                    resume=resume,
+                )
+        except InputError as error:
+            if error.argument != "folder":
+                raise
+            raise InputError(error.sentence, "out") from error
         except KeyboardInterrupt as stop:
             if not hasattr(stop, "trained"):
                 raise
@@ -141,15 +175,15 @@ def train(
     elif trained.best_step is not None:
         tell(f"best at step {trained.best_step:,}, of {trained.steps:,} that were done")
     trained = with_command(context.obj, trained)
-    # Chosen once more: another run may have come to have that name meanwhile.
-    folder = folder_of(task.name, out)
+    if not keeps:  # chosen once more: another run may have come to have that name
+        folder = folder_of(task.name, out)
     files = tasks.write(folder, trained)
     tell(*score_lines(trained, "held out"))
     tell(written_line(files, folder, start))
     if json:
         emit(as_json(plan, proof, trained, files, folder, start) + "\n", sys.stdout)
     if stopped:
-        raise typer.Exit(_STOPPED)
+        raise Stopped
 
 
 @contextmanager
@@ -159,7 +193,7 @@ def _nothing_written() -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         complain("stopped by Ctrl-C: nothing is written")
-        raise typer.Exit(_STOPPED) from stop
+        raise Stopped from stop
 
 
 def _tell_nobody(*lines: str) -> None:

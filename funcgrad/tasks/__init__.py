@@ -11,13 +11,20 @@
 of another run there; `tasks.new_folder("runs/xor")` names a folder that is not there.
 """
 
-from funcgrad.tasks.folder import check_folder, new_folder, write, write_sweep
+from funcgrad.tasks.folder import (
+    check_folder,
+    last_folder,
+    new_folder,
+    write,
+    write_sweep,
+)
 from funcgrad.tasks.recipe import Recipe
 from funcgrad.tasks.sweeping import Range, Swept, sweep
 from funcgrad.tasks.task import Task, load, set_aside
-from funcgrad.tasks.training import Plan, Trained, plan, train
+from funcgrad.tasks.training import CHECKPOINTS, Plan, Trained, plan, train
 
 __all__ = [
+    "CHECKPOINTS",
     "Plan",
     "Range",
     "Recipe",
@@ -25,6 +32,7 @@ __all__ = [
     "Task",
     "Trained",
     "check_folder",
+    "last_folder",
     "load",
     "new_folder",
     "plan",

@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, count
+from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from funcgrad import plots
 from funcgrad.errors import InputError
 from funcgrad.tasks.sweeping import Swept
-from funcgrad.tasks.training import Trained
+from funcgrad.tasks.training import CHECKPOINTS, Trained
 
 # Every file that a run may write, so that a new run leaves none of an old one's.
 FILES = (
@@ -45,6 +45,19 @@ def new_folder(folder: str | os.PathLike[str]) -> Path:
     return Path(next(name for name in names if not os.path.lexists(name)))
 
 
+def last_folder(folder: str | os.PathLike[str]) -> Path:
+    """Return the last that is there of `folder`, `folder`-2, `folder`-3 and so on."""
+    names = chain([folder], (f"{folder}-{number}" for number in count(2)))
+    found = list(takewhile(os.path.lexists, names))
+    if not found:
+        raise InputError(
+            f"needs a run that was begun, got none in {folder}: leave it out to begin "
+            f"one, or name its folder with --out",
+            "resume",
+        )
+    return Path(found[-1])
+
+
 def check_folder(folder: str | os.PathLike[str], *, overwrite: bool = True) -> None:
     """Raise before any work is done if the folder of a run could not be written.
 
@@ -65,10 +78,16 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool = True) -> N
                     f"choose another folder"
                 )
             if path.exists() and not overwrite:
-                raise InputError(
-                    f"{folder} holds another run, {name} for one: choose another "
-                    f"folder, or add --overwrite, in Python overwrite=True"
-                )
+                raise _held(folder, name)
+        if (folder / CHECKPOINTS).exists() and not overwrite:
+            raise _held(folder, CHECKPOINTS)
+
+
+def _held(folder: Path, name: str) -> InputError:
+    return InputError(
+        f"{folder} holds another run, {name} for one: choose another folder, or add "
+        f"--overwrite, in Python overwrite=True"
+    )
 
 
 def write(folder: str | os.PathLike[str], trained: Trained) -> list[str]:

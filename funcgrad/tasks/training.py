@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 
+from funcgrad.arguments import at_least
 from funcgrad.data import columns
 from funcgrad.data.points import SEED
 from funcgrad.data.predictor import LOSSES, Predictor, net
@@ -28,6 +31,9 @@ from funcgrad.watching import DivergedError
 
 # Rows of the training part that the score of a progress report looks at.
 _WATCHED_ROWS = 4096
+
+# Where a run's checkpoints are, in its folder.
+CHECKPOINTS = "checkpoints"
 
 # Validation is looked at about so many times a run.
 _LOOKS = 100
@@ -95,14 +101,15 @@ def plan(
     validation: float | None = None,
     patience: int | None = None,
     seconds: float | None = None,
+    every: int | None = None,
 ) -> Plan:
     """Return the run that trains the task's net by the recipe, or by the task's own.
 
     `seed` draws the first weights and the batches, and the share `validation` of the
     rows of training, which training then does not see. The objective is looked at on
-    them about a hundred times; with `patience=n` the run ends where it was not lowered
-    in `n` looks, and the parameters are those of the best. It ends after `seconds` of
-    training too.
+    them about a hundred times, or after each `every` steps; with `patience=n` the run
+    ends where it was not lowered in `n` looks, and the parameters are those of the
+    best. It ends after `seconds` of training too.
     """
     check_seed(seed)
     if validation is not None:
@@ -111,10 +118,12 @@ def plan(
     rows = (task.x[task.known], task.y[task.known])
     check(recipe, len(rows[0]))
     _check_ends(task, patience, seconds)
-    watched = every = None
+    if every is not None:
+        at_least(1, "every", every)
+    watched = None
     if task.validation is not None:
         watched = task.x[task.validation], task.y[task.validation]
-        every = max(1, recipe.steps // _LOOKS)
+        every = every or max(1, recipe.steps // _LOOKS)
     sizes = net_sizes(task, recipe)
     model = net(sizes, recipe.activation, recipe.initializer)
     init_seed, batch_seed = np.random.SeedSequence(seed).generate_state(2)
@@ -148,11 +157,16 @@ def train(
     progress: Callable[[Progress, Score], None] | None = (
         lambda now, score: print_progress(now)
     ),
+    folder: str | os.PathLike[str] | None = None,
+    resume: bool = False,
 ) -> Trained:
     """Do the steps of the plan; raise InputError where the loss is no longer a number.
 
     `progress` is called at each look, without validation about ten times a second, with
     where the run stands and the score on the first rows of training; None is silent.
+
+    With a `folder` the run keeps checkpoints in `folder`/checkpoints, and goes on from
+    them with `resume`, as `fit` does.
 
     A `KeyboardInterrupt`, as of Ctrl-C, has the run as far as it came as `.trained`, if
     a step was done by then.
@@ -180,6 +194,8 @@ def train(
             validation=plan.validation,
             patience=plan.patience,
             seconds=plan.seconds,
+            folder=None if folder is None else Path(folder, CHECKPOINTS),
+            resume=resume,
             progress=report,
         )
     except DivergedError as error:

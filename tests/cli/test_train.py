@@ -462,12 +462,12 @@ def raised_at(look):
     """Return a train that gets Ctrl-C when it is looked at so many steps."""
     train = tasks.train
 
-    def interrupted(plan, *, progress):
+    def interrupted(plan, *, progress, **others):
         def report(now, score):
             if now.done >= look:
                 signal.raise_signal(signal.SIGINT)
 
-        return train(plan, progress=report)
+        return train(plan, progress=report, **others)
 
     return interrupted
 
@@ -510,3 +510,37 @@ def test_ctrl_c_before_the_first_step_writes_nothing(tmp_path, monkeypatch, caps
         said = capsys.readouterr()
         assert said == ("", "funcgrad: stopped by Ctrl-C: nothing is written\n")
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_was_stopped_goes_on_with_resume(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = ["--checkpoint-every", "10", "--batch-size", "2", "--steps", "40"]
+    command = ["train", "xor", *options]
+    assert cli.main([*command, "--out", "whole"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks, "train", raised_at(25))
+        assert cli.main(command) == 130
+    assert (tmp_path / "runs/xor/checkpoints").is_dir()
+    assert cli.main([*command, "--resume"]) == 0
+    resumed, whole = (
+        fg.load(
+            tmp_path / folder / "model.safetensors",
+            Predictor.load(tmp_path / folder / "model.safetensors").params,
+        )
+        for folder in ("runs/xor", "whole")
+    )
+    assert all(map(np.array_equal, jax.tree.leaves(resumed), jax.tree.leaves(whole)))
+    steps = (tmp_path / "runs/xor/history.csv").read_text().splitlines()
+    assert len(steps) == 41
+    capsys.readouterr()
+    assert cli.main([*command, "--resume", "--seed", "4"]) == 2
+    assert "--out must be that of the same run to go on" in capsys.readouterr().err
+
+
+def test_there_is_something_to_resume_or_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "xor", "--resume"]) == 2
+    assert "--resume needs a run that was begun, got none in runs/xor" in (
+        capsys.readouterr().err
+    )
+    assert not list(tmp_path.iterdir())
