@@ -126,7 +126,8 @@ class Record:
     def history(self) -> History:
         """Return all that was noted."""
         loss, looks = self.losses.kept(), self.looks.kept()
-        step = self.first_step + self.losses.stride * np.arange(len(loss))
+        stride, first = self.losses.stride, self.first_step
+        step = np.arange(first, first + stride * len(loss), stride)
         columns = looks.T if looks.ndim == 2 else np.zeros((len(self.names), 0))
         named = dict(zip(self.names, columns, strict=True))
         named["step"] = named["step"].astype(np.int64)
@@ -149,4 +150,9 @@ class _Thinned:
             self.stride *= 2
 
     def kept(self) -> np.ndarray:
-        return np.concatenate(self.parts) if self.parts else np.zeros(0)
+        return joined(self.parts) if self.parts else np.zeros(0)
+
+
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the parts as one array; of a single one no copy is made."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

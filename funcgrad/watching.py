@@ -28,7 +28,7 @@ from funcgrad.batches import (
 from funcgrad.data_checks import check_data
 from funcgrad.errors import listed
 from funcgrad.fast.options import compiler_options
-from funcgrad.history import Fit, History, Progress
+from funcgrad.history import Fit, History, Progress, joined
 from funcgrad.model import Objective
 from funcgrad.training import State, check_steps, make_step
 from funcgrad.validation import Metric, scores
@@ -179,7 +179,7 @@ def _chunks(
             now = time.perf_counter()
             scoring, speed = now - began, done / (now - start)
             yield Progress(
-                done, steps, np.concatenate(losses), state, seen, now - start, speed,
+                done, steps, joined(losses), state, seen, now - start, speed,
                 (steps - done) / speed,
             )  # fmt: skip
             losses = []
