@@ -159,9 +159,10 @@ def map_members(
                 mine = cut(group.start)
                 group.own = jax.device_put(mine, devices[group.device])
             start = time.perf_counter()
-            group.carry, out = jax.block_until_ready(
-                call((group.carry, group.own), shared_by_device[group.device])
+            group.carry, out = call(
+                (group.carry, group.own), shared_by_device[group.device]
             )
+            jax.block_until_ready((group.carry, out))
             seconds = time.perf_counter() - start
             if out is not None:
                 group.outs.append(jax.device_get(out))

@@ -428,7 +428,7 @@ def test_fuzzed_files_are_told(folder):
 _MEASURE = """
 import resource, sys
 from pathlib import Path
-from test_run_folder import LIKE, go_on
+from test_run_checkpoints import LIKE, go_on
 
 def most():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -545,7 +545,7 @@ def test_leaves_that_cannot_be_saved_are_named_before_anything_is_written(folder
 _WRITER = """
 import os, sys, numpy as np
 from pathlib import Path
-from test_run_folder import SAME, history_at, open_run, state_at
+from test_run_checkpoints import SAME, history_at, open_run, state_at
 
 folder = Path(sys.argv[1])
 print("ready", flush=True)
