@@ -139,7 +139,7 @@ def fit(
             if best is not None:
                 best.restore(place, first, record.history().looks)
         left = max(steps - int(state.step - first.step), 0)
-        if _is_over(record, until, best):
+        if _has_ended(record, until, best):
             left = 0
         looks = looks_at(run, state, left, every, until, validation, metrics)
         written = time.perf_counter()
@@ -157,7 +157,7 @@ def fit(
                 if progress is not None:
                     progress(now)
                 is_late = seconds is not None and now.seconds >= seconds
-                if is_late or _is_over(record, until, best):
+                if is_late or (best is not None and best.is_over):
                     break
         except DivergedError as error:
             record.losses.extend(error.fit.history.loss)
@@ -181,8 +181,8 @@ def _as_state(params: Params, optimizer: optax.GradientTransformation) -> State:
     return init_state(params, optimizer)
 
 
-def _is_over(record: Record, until: float | None, best: _Best | None) -> bool:
-    """Return whether the last look was one to end at."""
+def _has_ended(record: Record, until: float | None, best: _Best | None) -> bool:
+    """Return whether a run that is to go on had ended early."""
     if best is not None and best.is_over:
         return True
     return until is not None and record.last_loss <= until

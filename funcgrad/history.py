@@ -145,7 +145,7 @@ class _Thinned:
         first = -self.seen % self.stride
         self.seen += len(entries)
         self.parts.append(entries[first :: self.stride])
-        while sum(map(len, self.parts)) > MOST_KEPT:
+        while -(-self.seen // self.stride) > MOST_KEPT:
             self.parts = [self.kept()[::2]]
             self.stride *= 2
 

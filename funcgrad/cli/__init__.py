@@ -34,13 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminal.lost.clear()
     try:
         code = _run(arguments)
-        if code == STOPPED:
-            _fail("stopped by Ctrl-C; no file is half written")
     except KeyboardInterrupt:
         code = STOPPED
         _fail("stopped by Ctrl-C; no file is half written")
-    except terminal.Stopped:
-        code = STOPPED
     terminal.emit("", sys.stdout)  # what others have left in the buffer
     if terminal.lost and not code:
         return _fail(
@@ -59,10 +55,12 @@ def _run(arguments: Sequence[str] | None) -> int:
 
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
-        return app(given, "funcgrad", standalone_mode=False, obj=given) or 0
+        code = app(given, "funcgrad", standalone_mode=False, obj=given) or 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except Abort:  # some versions of typer's make this of Ctrl-C, others the code
+        code = STOPPED
+    except Stopped:  # and has said so
         return STOPPED
     except InputError as error:
         if error.argument is None:
@@ -71,8 +69,6 @@ def _run(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         where = "the output" if error.filename is None else str(error.filename)
         return _fail(shown(f"{where} cannot be read or written: {error.strerror}"))
-    except Stopped:
-        raise
     except Exception as error:
         # Typer's own, about arguments: it has the command's usage beside the sentence.
         if not hasattr(error, "format_message"):
@@ -82,6 +78,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             for line in said.getvalue().splitlines():
                 emit(f"{shown(line)}\n", sys.stderr)
         return 2
+    if code == STOPPED:
+        raise KeyboardInterrupt
+    return code
 
 
 def _collect_less() -> None:

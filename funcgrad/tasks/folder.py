@@ -41,21 +41,23 @@ def new_folder(folder: str | os.PathLike[str]) -> Path:
     >>> print(new_folder("runs/never"))
     runs/never
     """
-    names = chain([folder], (f"{folder}-{number}" for number in count(2)))
-    return Path(next(name for name in names if not os.path.lexists(name)))
+    return next(path for path in _numbered(folder) if not os.path.lexists(path))
 
 
 def last_folder(folder: str | os.PathLike[str]) -> Path:
     """Return the last that is there of `folder`, `folder`-2, `folder`-3 and so on."""
-    names = chain([folder], (f"{folder}-{number}" for number in count(2)))
-    found = list(takewhile(os.path.lexists, names))
+    found = list(takewhile(os.path.lexists, _numbered(folder)))
     if not found:
         raise InputError(
             f"needs a run that was begun, got none in {folder}: leave it out to begin "
             f"one, or name its folder with --out",
             "resume",
         )
-    return Path(found[-1])
+    return found[-1]
+
+
+def _numbered(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    return map(Path, chain([folder], (f"{folder}-{number}" for number in count(2))))
 
 
 def check_folder(folder: str | os.PathLike[str], *, overwrite: bool = True) -> None:
