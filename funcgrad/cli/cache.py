@@ -20,8 +20,9 @@ def keep_compiled() -> None:
     the processor's features. Before 0.12, XLA reports its own entries as those of
     another machine (jax-ml/jax#38445).
     """
-    decided = jax.config.jax_compilation_cache_dir is not None
-    if decided or not jax.config.jax_enable_compilation_cache:
+    config = jax.config.values
+    decided = config["jax_compilation_cache_dir"] is not None
+    if decided or not config["jax_enable_compilation_cache"]:
         return
     if jaxlib.version.__version_info__ < (0, 12):
         return
