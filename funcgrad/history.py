@@ -127,7 +127,7 @@ class Record:
         """Return all that was noted."""
         loss, looks = self.losses.kept(), self.looks.kept()
         stride, first = self.losses.stride, self.first_step
-        step = np.arange(first, first + stride * len(loss), stride)
+        step = first + stride * np.arange(len(loss), dtype=np.int32)
         columns = looks.T if looks.ndim == 2 else np.zeros((len(self.names), 0))
         named = dict(zip(self.names, columns, strict=True))
         named["step"] = named["step"].astype(np.int64)
