@@ -1,4 +1,4 @@
-"""Data for nets: points drawn on the spot, tables and text, and what predicts on them."""
+"""Data for nets: points drawn on the spot, tables, text, and nets that predict."""
 
 from funcgrad.data.columns import Category, Column, Number
 from funcgrad.data.points import SEED, moons, spirals, xor

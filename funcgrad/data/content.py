@@ -1,4 +1,4 @@
-"""What is in a file that a user names, or the sentence that says why it cannot be read."""
+"""What is in a file that a user names, or why it cannot be read."""
 
 import stat
 from pathlib import Path

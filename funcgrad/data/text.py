@@ -60,7 +60,7 @@ class Characters:
         return len(self.characters)
 
     def encode(self, text: str) -> np.ndarray:
-        """Return the token of each character, int32 (characters,), or name a new one."""
+        """Return the token of each character, int32 (n,), or name one that is new."""
         points = _code_points(text)
         # One place more than there are known points, for all that are beyond.
         tokens = self._token_of[np.minimum(points, len(self._token_of) - 1)]
@@ -122,7 +122,7 @@ def to_dict(vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def from_dict(about: dict[str, Any]) -> Vocabulary:
-    """Return the vocabulary that `to_dict` described, or raise ValueError or KeyError."""
+    """Return the vocabulary of `to_dict`, or raise ValueError or KeyError."""
     if not isinstance(about, dict):
         raise ValueError("a vocabulary must have a kind")
     if about["kind"] == Bytes.kind:
@@ -305,10 +305,10 @@ def pad(
 
 
 def unigram_loss(train: Array, held_out: Array, vocabulary: int) -> float:
-    """Return mean -log p(token) of `held_out`, in nats: p by how often it is in `train`.
+    """Return mean -log p(token) of `held_out`, in nats, what a model must beat.
 
-    What a model must beat that knows of no order. p = (count + 1) / (all + vocabulary),
-    Laplace's rule, so that none is impossible. Tokens below 0, which rows are filled
+    p goes by how often a token is in `train`, and knows of no order: by Laplace's rule
+    (count + 1) / (all + vocabulary), so that none is impossible. Tokens below 0, which rows are filled
     with, are left out; divided by log 2 it is in bits.
 
     >>> round(unigram_loss(np.array([0, 0, 1]), np.array([0, 1]), 2), 4)  # 3/5 and 2/5

@@ -30,7 +30,7 @@ from funcgrad.run_identity import identity
 KEY = jax.random.key(7)
 TEXT = "Grüße,\nΔx → 0 \U0001f600\t'\"\\ and \x00 too"
 
-# Vocabularies -------------------------------------------------------------------------
+# Vocabularies ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", [TEXT, "a", "banana\r\n", "\U0010ffff\x00"])
@@ -83,7 +83,7 @@ def test_bytes_that_are_no_text_are_marked():
     assert Bytes().decode([97, 195, 98]) == "a\ufffdb"
 
 
-# Texts ---------------------------------------------------------------------------------
+# Texts --------------------------------------------------------------------------------
 
 
 def test_a_file_is_read_with_plain_line_ends(tmp_path):
@@ -109,7 +109,7 @@ def test_the_end_of_a_text_is_held_out(share, held_out):
     assert np.array_equal(np.concatenate([train, end]), tokens)
 
 
-# Windows -------------------------------------------------------------------------------
+# Windows ------------------------------------------------------------------------------
 
 
 def test_windows_are_what_is_drawn_by_hand():
@@ -206,7 +206,7 @@ def test_in_order_each_token_is_asked_for_once(n):
     assert np.array_equal(seen[: n - 1], tokens[:-1])
 
 
-# Rows of lines -------------------------------------------------------------------------
+# Rows of lines ------------------------------------------------------------------------
 
 
 def test_lines_are_filled_and_long_ones_cut():
@@ -220,7 +220,7 @@ def test_lines_are_filled_and_long_ones_cut():
     assert pad(lines[:2], 2, begin=8, end=9).dtype == np.int32
 
 
-# What a model must beat ----------------------------------------------------------------
+# What a model must beat ---------------------------------------------------------------
 
 
 def test_the_baseline_by_hand():
@@ -249,7 +249,7 @@ def test_a_run_on_windows_learns_more_than_counts():
     assert loss > 0.3 * baseline
 
 
-# Bad input -----------------------------------------------------------------------------
+# Bad input ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path, content, sentence):
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(InputError, match="there is no file .*nowhere: check the path"):
+    with pytest.raises(InputError, match=r"there is no file .*nowhere: check"):
         read_text(tmp_path / "nowhere")
     with pytest.raises(InputError, match="is a folder: give a text file"):
         read_text(Path(tmp_path))
