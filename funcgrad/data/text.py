@@ -308,8 +308,8 @@ def unigram_loss(train: Array, held_out: Array, vocabulary: int) -> float:
     """Return mean -log p(token) of `held_out`, in nats, what a model must beat.
 
     p goes by how often a token is in `train`, and knows of no order: by Laplace's rule
-    (count + 1) / (all + vocabulary), so that none is impossible. Tokens below 0, which rows are filled
-    with, are left out; divided by log 2 it is in bits.
+    (count + 1) / (all + vocabulary), so that none is impossible. Tokens below 0, which
+    rows are filled with, are left out. Divided by log 2 it is in bits.
 
     >>> round(unigram_loss(np.array([0, 0, 1]), np.array([0, 1]), 2), 4)  # 3/5 and 2/5
     0.7136
