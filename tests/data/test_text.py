@@ -177,7 +177,6 @@ def test_a_run_is_told_by_its_windows():
     assert {name for name in here if here[name] != other[name]} == {
         "data", "draw", "objective",
     }  # fmt: skip
-    assert told(windows(tokens[::-1], 3, 2))["draw"] == here["draw"]
 
 
 def test_the_text_is_no_constant_of_a_run():
