@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from funcgrad.data.content import content
 from funcgrad.errors import InputError, did_you_mean, listed
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ def read_table(path: str | os.PathLike[str]) -> pl.DataFrame:
         raise ImportError(
             'tables need polars, which is not installed: pip install "funcgrad[cli]"'
         ) from error
-    content = _content(Path(path))
-    separator, names = _header(path, content)
+    cells = content(Path(path), "a CSV file")
+    separator, names = _header(path, cells)
     try:
-        table = pl.read_csv(content, infer_schema=False, separator=separator)
+        table = pl.read_csv(cells, infer_schema=False, separator=separator)
     except pl.exceptions.PolarsError as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
@@ -63,34 +63,13 @@ def read_table(path: str | os.PathLike[str]) -> pl.DataFrame:
     return table
 
 
-def _content(path: Path) -> bytes:
-    """Return what is in a file, or comes through a pipe, which can be read once."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise InputError(f"{path} is a folder: give a CSV file")
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            raise InputError(f"{path} is a device: give a CSV file")
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}: check the path") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    if b"\0" in content:
-        raise InputError(
-            f"{path} holds NUL bytes, so it is not text in UTF-8: save it as a CSV "
-            f"file in UTF-8"
-        )
-    return content
-
-
-def _header(path: str | os.PathLike[str], content: bytes) -> tuple[str, list[str]]:
+def _header(path: str | os.PathLike[str], cells: bytes) -> tuple[str, list[str]]:
     """Return the separator and the names, or say why they are not one per column."""
-    if not content.strip():
+    if not cells.strip():
         raise InputError(
             f"{path} is empty: give a CSV table whose first line names the columns"
         )
-    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+    text = io.TextIOWrapper(io.BytesIO(cells), encoding="utf-8-sig", newline="")
     try:
         header = text.readline()
         separator = max(",;\t", key=header.count)
