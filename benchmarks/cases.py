@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from benchmarks.contenders import PROBLEMS, SEED_SIZES, WIDE
+from benchmarks.contenders import GPTS, PROBLEMS, SEED_SIZES, WIDE
 from benchmarks.programs import Program
 from benchmarks.roofline import Work, share, work_of
 
@@ -220,6 +220,42 @@ def wide_cases(quick: bool, programs: Programs) -> Iterator[Case]:
         )  # fmt: skip
 
 
+def gpt_cases(quick: bool, programs: Programs) -> Iterator[Case]:
+    """Yield nanoGPT's and microgpt's training, and tokens that are sampled."""
+    for size, name, batch, steps in (
+        ("nano", "nanoGPT on a CPU, batch 12, AdamW", 12, 1 if quick else 40),
+        ("micro", "microgpt, batch 16, AdamW", 16, 2 if quick else 2000),
+    ):
+        given: dict[str, Any] = {"size": size, "batch": batch, "steps": steps}
+        slow = {**given, "steps": max(steps // 10, 2)} if size == "micro" else given
+        yield Case("gpt", name, "step", doing(gpt_work(size, batch), {
+            "funcgrad train": ours("gpt_train", **given),
+            "funcgrad fit": ours("gpt_fit", **given),
+            "PyTorch, fused AdamW": other("gpt_torch", peer="torch", **slow),
+            "PyTorch compiled": other(
+                "gpt_torch", peer="torch", compiled=True, **slow
+            ),
+        }))  # fmt: skip
+    many = {"size": "micro", "batch": 16, "steps": 2 if quick else 200}
+    yield Case("gpt", "64 microgpts, batch 16", "net-step", doing(
+        gpt_work("micro", 16),
+        {"funcgrad train_many": ours("gpt_train_many", members=64, **many)},
+    ))  # fmt: skip
+    for rows in (1, 16):
+        length = 8 if quick else 600
+        yield Case("gpt", f"nanoGPT, a token of each of {rows}", "token", {
+            "funcgrad sample": ours("gpt_sample", size="nano", rows=rows, length=length)
+        })  # fmt: skip
+
+
+def gpt_work(size: str, batch: int) -> Work:
+    """Count the multiply-adds of a step: the products of each token, three times."""
+    vocab, context, width, layers, _ = GPTS[size].values()
+    attention = (context + 1) * width  # of q k^T and of what they weigh, on average
+    token = layers * (12 * width**2 + attention) + vocab * width
+    return {"multiply-add": 3 * batch * context * token}
+
+
 def growth_cases(quick: bool, programs: Programs) -> Iterator[Case]:
     """Yield the curves of time against work, and those of compiling."""
     small, seed = (16, 64, 64, 1), SEED_SIZES
@@ -273,6 +309,7 @@ ITEMS: dict[str, Callable[[bool, Programs], Iterator[Case]]] = {
     "many": many_cases,
     "moons": moons_cases,
     "wide": wide_cases,
+    "gpt": gpt_cases,
     "growth": growth_cases,
 }
 

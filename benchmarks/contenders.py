@@ -665,6 +665,144 @@ def wide_torch(rows, batch, fused):
     return run, rows // batch
 
 
+# A GPT: windows drawn from a long text of random tokens, AdamW.
+
+GPTS = {
+    # Karpathy's nanoGPT on a CPU, and his microgpt, without biases both.
+    "nano": {"vocab": 65, "context": 64, "width": 128, "layers": 4, "heads": 4},
+    "micro": {"vocab": 27, "context": 16, "width": 16, "layers": 1, "heads": 4},
+}
+GPT_RATE = 1e-3
+
+
+def _gpt_tokens(size):
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, GPTS[size]["vocab"], 1_000_000)
+
+
+def _gpt_funcgrad(size, batch):
+    import jax
+    import optax
+
+    import funcgrad as fg
+    from funcgrad.data.text import windows
+
+    sizes = GPTS[size]
+    own = {"activation": jax.nn.relu, "norm": fg.rms_norm} if size == "micro" else {}
+    model = fg.gpt(**sizes, **own)
+    data = windows(_gpt_tokens(size), sizes["context"], batch)
+    return jax, fg, model, fg.next_token(model), optax.adamw(GPT_RATE), data
+
+
+def gpt_train(size, batch, steps):
+    jax, fg, model, objective, optimizer, data = _gpt_funcgrad(size, batch)
+    state = fg.init_state(model.init(jax.random.key(0)), optimizer)
+    run = jax.jit(
+        lambda s, d, key: fg.train(objective, optimizer, s, d, steps=steps, key=key)
+    )
+    return lambda: _ready(run(state, data, jax.random.key(1))), steps
+
+
+def gpt_fit(size, batch, steps):
+    jax, fg, model, objective, optimizer, data = _gpt_funcgrad(size, batch)
+    params, key = model.init(jax.random.key(0)), jax.random.key(1)
+    return lambda: _ready(
+        fg.fit(objective, optimizer, params, data, steps=steps, key=key, progress=None)
+    ), steps
+
+
+def gpt_train_many(size, batch, steps, members):
+    jax, fg, model, objective, _, data = _gpt_funcgrad(size, batch)
+    import optax
+
+    rates = jax.numpy.geomspace(1e-4, 1e-2, members)
+    return lambda: _ready(
+        fg.train_many(
+            objective, optax.adamw, model.init, rates, data, steps=steps,
+            key=jax.random.key(1), progress=None,
+        )
+    ), members * steps  # fmt: skip
+
+
+def gpt_sample(size, rows, length):
+    jax, fg, model, *_ = _gpt_funcgrad(size, 1)
+    params, prompt = model.init(jax.random.key(0)), jax.numpy.zeros((rows, 1), int)
+    return lambda: _ready(
+        fg.sample(model, params, jax.random.key(1), prompt=prompt, length=length)
+    ), rows * length
+
+
+def _torch_gpt(vocab, context, width, layers, heads):
+    """Return nanoGPT's net with bias=False, as a function of tokens, and its module."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention_norm = nn.LayerNorm(width, bias=False)
+            self.qkv = nn.Linear(width, 3 * width, bias=False)
+            self.out = nn.Linear(width, width, bias=False)
+            self.feed_norm = nn.LayerNorm(width, bias=False)
+            self.up = nn.Linear(width, 4 * width, bias=False)
+            self.down = nn.Linear(4 * width, width, bias=False)
+
+        def forward(self, x):
+            batch, length, _ = x.shape
+            q, k, v = (
+                part.view(batch, length, heads, width // heads).transpose(1, 2)
+                for part in self.qkv(self.attention_norm(x)).split(width, dim=2)
+            )
+            seen = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.out(seen.transpose(1, 2).reshape(x.shape))
+            return x + self.down(functional.gelu(self.up(self.feed_norm(x))))
+
+    class Gpt(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tokens = nn.Embedding(vocab, width)
+            self.positions = nn.Embedding(context, width)
+            self.blocks = nn.ModuleList(Block() for _ in range(layers))
+            self.norm = nn.LayerNorm(width, bias=False)
+            for parameter in self.parameters():
+                if parameter.ndim == 2:
+                    nn.init.normal_(parameter, std=0.02)
+
+        def forward(self, tokens):
+            x = self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1]))
+            for block in self.blocks:
+                x = block(x)
+            return self.norm(x) @ self.tokens.weight.T
+
+    return Gpt()
+
+
+def gpt_torch(size, batch, steps, compiled=False):
+    import torch
+    from torch.nn import functional
+
+    sizes = GPTS[size]
+    net = _torch_gpt(**sizes)
+    tokens = torch.from_numpy(_gpt_tokens(size))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=GPT_RATE, fused=True)
+    forward = torch.compile(net) if compiled else net
+    window = torch.arange(sizes["context"] + 1)
+
+    def run():
+        for _ in range(steps):
+            starts = torch.randint(len(tokens) - sizes["context"], (batch, 1))
+            rows = tokens[starts + window]
+            logits = forward(rows[:, :-1])
+            loss = functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    return run, steps
+
+
 # What the machine can do.
 
 

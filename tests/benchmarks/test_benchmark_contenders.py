@@ -48,6 +48,10 @@ OURS = [
     ("wide_fit", {"rows": 8, "batch": 4}),
     ("wide_equinox", {"rows": 8, "batch": 4}),
     ("wide_nnx", {"rows": 8, "batch": 4}),
+    ("gpt_train", {"size": "micro", "batch": 2, "steps": 2}),
+    ("gpt_fit", {"size": "micro", "batch": 2, "steps": 2}),
+    ("gpt_train_many", {"size": "micro", "batch": 2, "steps": 2, "members": 3}),
+    ("gpt_sample", {"size": "micro", "rows": 2, "length": 3}),
     ("peak_jax", {"size": 8}),
     ("growth", {"sizes": [3, 4, 1], "batch": 4, "members": 3, "steps": 2}),
     ("step_torch", {"problem": "seed, Adam", "steps": 2}),
@@ -56,6 +60,7 @@ OURS = [
     ("many_torch_func", {"members": 4, "steps": 2}),
     ("moons_micrograd", {"steps": 1, "of": 10}),
     ("wide_torch", {"rows": 8, "batch": 4, "fused": True}),
+    ("gpt_torch", {"size": "micro", "batch": 2, "steps": 2}),
     ("peak_torch", {"size": 8}),
 ]
 
