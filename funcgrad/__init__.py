@@ -13,6 +13,17 @@ from funcgrad.ensemble import (
     train_many,
 )
 from funcgrad.fitting import fit, print_progress
+from funcgrad.gpt import (
+    Block,
+    Gpt,
+    GptParams,
+    attention,
+    block,
+    gpt,
+    layer_norm,
+    next_token,
+    rms_norm,
+)
 from funcgrad.history import Fit, History, Progress
 from funcgrad.losses import (
     binary_cross_entropy,
@@ -26,14 +37,18 @@ from funcgrad.mlp import Layer, layer, linear, mlp, neuron, uniform
 from funcgrad.model import Model, cast, objective
 from funcgrad.regularization import decay_mask, dropout
 from funcgrad.rows import class_weights, split
+from funcgrad.sampling import sample
 from funcgrad.training import State, init_state, make_step, train
 from funcgrad.version import __version__
 from funcgrad.watching import DivergedError, watch
 
 __all__ = [
+    "Block",
     "DivergedError",
     "Drawn",
     "Fit",
+    "Gpt",
+    "GptParams",
     "History",
     "Layer",
     "Model",
@@ -41,8 +56,10 @@ __all__ = [
     "State",
     "Sweep",
     "__version__",
+    "attention",
     "best",
     "binary_cross_entropy",
+    "block",
     "cast",
     "class_weights",
     "committee",
@@ -50,10 +67,12 @@ __all__ = [
     "decay_mask",
     "dropout",
     "fit",
+    "gpt",
     "hinge",
     "init_state",
     "l2",
     "layer",
+    "layer_norm",
     "linear",
     "load",
     "load_metadata",
@@ -62,8 +81,11 @@ __all__ = [
     "member_keys",
     "mlp",
     "neuron",
+    "next_token",
     "objective",
     "print_progress",
+    "rms_norm",
+    "sample",
     "save",
     "select",
     "split",
