@@ -317,8 +317,8 @@ def unigram_loss(train: Array, held_out: Array, vocabulary: int) -> float:
         np.bincount(kept[kept >= 0], minlength=vocabulary)
         for kept in (np.asarray(train).ravel(), np.asarray(held_out).ravel())
     )
-    log_p = np.log((seen + 1) / (seen.sum() + vocabulary))
-    return float(-(asked * log_p).sum() / asked.sum())
+    log_p = np.log((seen + 1) / float(seen.sum() + vocabulary))
+    return float(-(asked @ log_p) / asked.sum())
 
 
 # What tokens must be --------------------------------------------------------------
