@@ -73,6 +73,35 @@ def loss_curve(
     return figure
 
 
+def text_curve(
+    step: np.ndarray,
+    loss: np.ndarray,
+    title: str,
+    *,
+    looks: Mapping[str, np.ndarray],
+    baseline: float,
+    token: str,
+) -> Figure:
+    """Draw the loss of a language model in nats and in bits a token, beside a baseline.
+
+    The baseline is what knows how often each token is, and no order.
+    """
+    figure = loss_curve(step, loss, title, looks=looks)
+    (axes,) = figure.axes
+    axes.axhline(
+        baseline, color=_COLOURS[2], ls="--", lw=1.2, label=f"how often each {token} is"
+    )
+    axes.set_yscale("linear")
+    axes.set_ylim(bottom=0)
+    axes.set(ylabel=f"nats a {token}")
+    bits = axes.secondary_yaxis(
+        "right", functions=(lambda nats: nats / np.log(2), lambda b: b * np.log(2))
+    )
+    bits.set_ylabel(f"bits a {token}")
+    axes.legend(framealpha=0.9, fontsize="small")
+    return figure
+
+
 def decision_boundary(
     classes_at: Callable[[np.ndarray], ArrayLike],
     points: np.ndarray,

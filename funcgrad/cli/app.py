@@ -8,6 +8,7 @@ from funcgrad.cli.cache import cache_folder, keep_compiled
 from funcgrad.cli.doctor import doctor
 from funcgrad.cli.evaluate import evaluate
 from funcgrad.cli.predict import predict
+from funcgrad.cli.sample import sample
 from funcgrad.cli.show import show
 from funcgrad.cli.sweep import sweep
 from funcgrad.cli.train import train
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, sweep, predict, evaluate, show, doctor):
+for command in (train, sweep, predict, evaluate, sample, show, doctor):
     app.command()(command)
 
 

@@ -66,9 +66,14 @@ def written_line(files: Sequence[str], folder: Path, start: float) -> str:
     return f"wrote {', '.join(files)} to {folder} after {seconds:.1f} s in all"
 
 
+def command_line(arguments: Sequence[str]) -> dict[str, str]:
+    """Return what a model's provenance tells of the command that made it."""
+    return {"command": shlex.join(["funcgrad", *arguments])}
+
+
 def with_command(arguments: Sequence[str], trained: Trained) -> Trained:
     """Return the run whose model tells by which command it was made."""
-    made = {"command": shlex.join(["funcgrad", *arguments])}
+    made = command_line(arguments)
     predictor = trained.predictor
     return trained._replace(
         predictor=predictor._replace(provenance=made | dict(predictor.provenance))
@@ -109,7 +114,7 @@ def as_json(
         "files": files,
         "folder": str(folder),
     }
-    return json.dumps(_finite(facts), allow_nan=False)
+    return json.dumps(finite(facts), allow_nan=False)
 
 
 def _parts(task: Task) -> dict[str, np.ndarray]:
@@ -123,11 +128,11 @@ def _parts(task: Task) -> dict[str, np.ndarray]:
     return {part: rows for part, rows in parts.items() if rows.any()}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return it with None in place of numbers that JSON does not have."""
     if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
+        return {key: finite(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     is_odd = isinstance(value, float) and not math.isfinite(value)
     return None if is_odd else value

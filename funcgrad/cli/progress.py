@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from funcgrad.data.scores import Score
+from funcgrad.errors import shown
 from funcgrad.history import Progress
 
 
@@ -26,6 +27,33 @@ def step_line(steps: int) -> Iterator[Callable[[Progress, Score], None]]:
             )
             text = (
                 f"loss {now.loss:.4g}{seen}  {score}  "
+                f"{now.steps_per_second:,.0f} steps/s  {now.seconds_left:,.0f} s left"
+            )
+            update(completed=now.done, description=text)
+
+        yield show
+
+
+@contextmanager
+def text_line(steps: int) -> Iterator[Callable[[Progress, Callable[[], str]], None]]:
+    """Follow a run on text: its steps, loss, speed and time left, and what it writes.
+
+    The sample is asked for at the looks, and where somebody sees it.
+    """
+
+    def text() -> Any:
+        from rich.progress import TextColumn
+
+        return TextColumn("{task.description}")
+
+    with _line("step", steps, text) as update:
+
+        def show(now: Progress, sample: Callable[[], str]) -> None:
+            if sys.stderr is not None and sys.stderr.isatty():
+                step = f"step {int(now.state.step):,}: "
+                sys.stderr.write(f"\r\x1b[K{step}{shown(sample())}\n")
+            text = (
+                f"loss {now.loss:.4g}  held out {now.validation['loss']:.4g}  "
                 f"{now.steps_per_second:,.0f} steps/s  {now.seconds_left:,.0f} s left"
             )
             update(completed=now.done, description=text)

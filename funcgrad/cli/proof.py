@@ -4,7 +4,6 @@ import math
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from funcgrad.model import Objective
 from funcgrad.testing import check_gradients
@@ -33,19 +32,23 @@ class Proof(NamedTuple):
 
 
 def prove(
-    objective: Objective, params: Any, batch: tuple[np.ndarray, np.ndarray]
+    objective: Objective, params: Any, batch: Any, seconds: float = SECONDS
 ) -> Proof:
-    """Prove `jax.grad(objective)` on as many rows of `batch` as take a moment."""
-    rows, seconds_for_one = rows_that_fit(objective, params, batch, SECONDS)
+    """Prove `jax.grad(objective)` on as many rows of `batch` as take so long.
+
+    `batch` is any pytree of arrays that have its rows first.
+    """
+    batch_rows = len(jax.tree.leaves(batch)[0])
+    rows, seconds_for_one = rows_that_fit(objective, params, batch, seconds)
     if not rows:
         text = (
             f"gradients: not proven, as one row would take about "
             f"{seconds_for_one:,.0f} s: funcgrad.testing.check_gradients can be asked"
         )
-        return Proof(None, 0, 0, len(batch[0]), math.nan, text)
+        return Proof(None, 0, 0, batch_rows, math.nan, text)
     report = check_gradients(objective, params, jax.tree.map(lambda a: a[:rows], batch))
     if not report.ok:
-        return Proof(report.verdict, 0, rows, len(batch[0]), math.nan, str(report))
+        return Proof(report.verdict, 0, rows, batch_rows, math.nan, str(report))
     # Ulps alone would alarm: terms that cancel leave a tiny truth, with tiny ulps.
     shares = [leaf.ulps / leaf.bound for leaf in report.leaves if leaf.ulps]
     share = max(shares, default=0.0)
@@ -55,7 +58,7 @@ def prove(
         rounding = "rounding without a bound, as a path is in doubt"
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     text = (
-        f"gradients: all {count:,} proven on {rows:,} of {len(batch[0]):,} rows: rules "
+        f"gradients: all {count:,} proven on {rows:,} of {batch_rows:,} rows: rules "
         f"exact, {rounding}"
     )
-    return Proof(report.verdict, count, rows, len(batch[0]), share, text)
+    return Proof(report.verdict, count, rows, batch_rows, share, text)

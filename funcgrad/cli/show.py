@@ -2,9 +2,12 @@
 
 from funcgrad.cli.options import Model
 from funcgrad.cli.terminal import say
-from funcgrad.data import Predictor
+from funcgrad.data import Predictor, Writer, model_file
 
 
 def show(model: Model) -> None:
     """Tell what a trained net is: its layers, its columns, and how it was made."""
-    say(*Predictor.load(model).describe())
+    about = model_file.read(model)
+    is_text = isinstance(about, dict) and "vocabulary" in about
+    kind: type[Writer] | type[Predictor] = Writer if is_text else Predictor
+    say(*kind.load(model).describe())

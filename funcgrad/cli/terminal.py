@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from funcgrad.errors import shown
@@ -18,6 +20,20 @@ def say(*lines: str) -> None:
 
 class Stopped(Exception):
     """Raised by a command that Ctrl-C ended, after it has said so."""
+
+
+@contextmanager
+def nothing_written() -> Iterator[None]:
+    """Say of Ctrl-C within the block that it leaves nothing, and end the command."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        complain("stopped by Ctrl-C: nothing is written")
+        raise Stopped from stop
+
+
+def tell_nobody(*lines: str) -> None:
+    """Do in place of `say` what --quiet asks for."""
 
 
 def complain(sentence: str) -> None:

@@ -3,10 +3,10 @@
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,7 +18,6 @@ from funcgrad.cli.options import (
     Optimizer,
     Overwrite,
     Target,
-    What,
     choose,
     folder_of,
 )
@@ -32,7 +31,15 @@ from funcgrad.cli.output import (
 )
 from funcgrad.cli.progress import step_line
 from funcgrad.cli.proof import prove
-from funcgrad.cli.terminal import Stopped, complain, emit, say
+from funcgrad.cli.terminal import (
+    Stopped,
+    complain,
+    emit,
+    nothing_written,
+    say,
+    tell_nobody,
+)
+from funcgrad.cli.train_text import train_text
 from funcgrad.data import SEED
 from funcgrad.errors import InputError
 from funcgrad.tasks.recipe import check
@@ -40,7 +47,13 @@ from funcgrad.tasks.recipe import check
 
 def train(
     context: typer.Context,
-    what: What,
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="moons, xor, spirals, a CSV file; pydoc, or a text file.",
+        ),
+    ],
     target: Target = None,
     hidden: Hidden = None,
     activation: Activation = None,
@@ -51,6 +64,17 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates to do.")] = None,
     batch_size: BatchSize = None,
+    lines: Annotated[
+        bool,
+        typer.Option("--lines", help="Of a text file, each line is an example."),
+    ] = False,
+    length: Annotated[
+        int | None,
+        typer.Option("--context", help="Of text: tokens that the net reads at most."),
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Of text: the net's.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Of text: the net's.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Of text: in a layer.")] = None,
     validation: Annotated[
         float | None,
         typer.Option(
@@ -99,11 +123,14 @@ def train(
         bool, typer.Option("--json", help="Print a JSON object in place of lines.")
     ] = False,
 ) -> None:
-    """Train a net on moons, xor or spirals, or on a CSV table.
+    """Train a net on moons, xor or spirals, on a CSV table, or on text.
 
     moons, xor and spirals are points in the plane, of two classes. Of a table, one
     column is learnt from all others: text or whole numbers as classes, other numbers
     as a quantity; a fifth of the rows is held out for the score.
+
+    pydoc is the documentation of Python that it carries; it and a file FILE.txt teach a
+    GPT to write, which funcgrad sample then lets do so. A tenth is held out.
 
     Options that are left out are chosen to suit the task, and printed. The model, its
     history and pictures go to a folder. Ctrl-C ends the training, and what was reached
@@ -112,9 +139,27 @@ def train(
     start = time.perf_counter()
     if quiet and json:
         raise InputError("cannot be with --quiet: leave one of them out", "json")
-    tell = _tell_nobody if quiet or json else say
+    of_tables = {
+        "target": target, "hidden": hidden, "activation": activation,
+        "optimizer": optimizer, "validation": validation,
+    }  # fmt: skip
+    of_text = {
+        "context": length, "width": width, "layers": layers, "heads": heads,
+    }  # fmt: skip
+    if lines or tasks.is_text(what):
+        _refuse(of_tables, f"{what} is learnt as text")
+        train_text(
+            context.obj, what, lines,
+            sizes=of_text, learning_rate=learning_rate, steps=steps,
+            batch_size=batch_size, patience=patience, seconds=seconds, seed=seed,
+            out=out, overwrite=overwrite, checkpoint_every=checkpoint_every,
+            resume=resume, quiet=quiet, json=json, start=start,
+        )  # fmt: skip
+        return
+    _refuse(of_text, f"{what} is no text")
+    tell = tell_nobody if quiet or json else say
     stopped = False
-    with _nothing_written():
+    with nothing_written():
         task = tasks.load(what, target, seed=seed)
         if validation is not None:
             task = tasks.set_aside(task, validation, seed=seed)
@@ -186,15 +231,8 @@ def train(
         raise Stopped
 
 
-@contextmanager
-def _nothing_written() -> Iterator[None]:
-    """Say of Ctrl-C within the block that it leaves nothing, and end the command."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        complain("stopped by Ctrl-C: nothing is written")
-        raise Stopped from stop
-
-
-def _tell_nobody(*lines: str) -> None:
-    pass
+def _refuse(options: Mapping[str, Any], why: str) -> None:
+    """Raise if one of the options was given."""
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"must be left out, as {why}, got {value!r}", name)

@@ -16,6 +16,7 @@ from funcgrad.data.text import (
     windows,
     windows_in_order,
 )
+from funcgrad.data.writer import Writer
 
 __all__ = [
     "SEED",
@@ -29,6 +30,7 @@ __all__ = [
     "Predictor",
     "RSquared",
     "Score",
+    "Writer",
     "hold_out_end",
     "moons",
     "pad",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -15,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcgrad import checkpoint
-from funcgrad.data import columns
+from funcgrad.data import columns, model_file
 from funcgrad.data.columns import Column
 from funcgrad.data.scores import Score
 from funcgrad.data.table import cells_of
@@ -52,9 +49,6 @@ _ROWS = 4096
 
 # Of so many, compiling takes half a minute.
 MOST_LAYERS = 1000
-
-_KEY, _CHECKSUM = "funcgrad", "sha256"
-_FORMAT = 1
 
 
 class Predictions(NamedTuple):
@@ -143,16 +137,15 @@ class Predictor(NamedTuple):
             "loss": self.loss,
             "inputs": [columns.to_dict(column) for column in self.inputs],
             "target": columns.to_dict(self.target),
-            "format": _FORMAT,
+            "format": model_file.FORMAT,
             "version": __version__,
         }
         if self.provenance:
             about["provenance"] = dict(self.provenance)
-        _check_params(self.sizes, self.params)
+        model_file.check_params(_like(self.sizes), self.params)
         as_loaded = json.loads(json.dumps(about))
         _from_json(as_loaded, most_numbers=count_parameters(self.sizes))
-        about[_CHECKSUM] = _checksum(as_loaded, self.params)
-        checkpoint.save(path, self.params, {_KEY: json.dumps(about)})
+        model_file.save(path, about, self.params)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Predictor:
@@ -161,36 +154,17 @@ class Predictor(NamedTuple):
         A file that was changed by a single letter is refused; those of version 0.1.0
         hold no checksum, so in them a changed number is not seen.
         """
-        try:
-            is_file = stat.S_ISREG(os.stat(path).st_mode)
-            metadata = checkpoint.load_metadata(path) if is_file else {}
-        except FileNotFoundError as error:
+        about = model_file.read(path)
+        if isinstance(about, dict) and "vocabulary" in about:
             raise InputError(
-                f"there is no model file {path}: check the path"
-            ) from error
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        text = metadata.get(_KEY)
-        if text is None:
-            raise InputError(
-                f"{path} was not written by funcgrad train: give a model.safetensors "
-                f"of it"
+                f"{path} is a model of text, which funcgrad sample takes: give one of "
+                f"a table"
             )
-        try:
-            about = json.loads(text)
+        with model_file.undamaged(path):
             untrained = _from_json(about, most_numbers=os.path.getsize(path) // 4)
-            params = checkpoint.load(path, _like(untrained.sizes))
-            _check_params(untrained.sizes, params)
-            if about.pop(_CHECKSUM, None) not in (None, _checksum(about, params)):
-                raise ValueError("its checksum is that of another model")
-        except RecursionError as error:
-            raise _damaged(path, "its description is nested too deep") from error
-        except KeyError as error:
-            raise _damaged(path, f"{error} is missing") from error
-        except (ArithmeticError, ValueError) as error:
-            raise _damaged(path, error) from error
+            like = _like(untrained.sizes)
+            params = model_file.load(path, about, like)
+            model_file.check_params(like, params)
         return untrained._replace(params=params)
 
 
@@ -218,12 +192,6 @@ def _compiled(
     return jax.jit(net(sizes, activation).apply)
 
 
-def _damaged(path: str | os.PathLike[str], reason: Any) -> InputError:
-    return InputError(
-        f"{path} is damaged, or of another version of funcgrad ({reason}): train again"
-    )
-
-
 def _from_json(about: Any, most_numbers: int) -> Predictor:
     """Return the predictor that `about` tells of, without its parameters.
 
@@ -232,8 +200,10 @@ def _from_json(about: Any, most_numbers: int) -> Predictor:
     """
     if not isinstance(about, dict) or not isinstance(about["inputs"], list):
         raise ValueError("its description has another form")
-    if about["format"] != _FORMAT:
-        raise ValueError(f"format {about['format']}, where {_FORMAT} is known")
+    if about["format"] != model_file.FORMAT:
+        raise ValueError(
+            f"format {about['format']}, where {model_file.FORMAT} is known"
+        )
     sizes = about["sizes"]
     if not isinstance(sizes, list) or not all(type(n) is int for n in sizes):
         raise ValueError("sizes must be whole numbers")
@@ -247,22 +217,12 @@ def _from_json(about: Any, most_numbers: int) -> Predictor:
         tuple(columns.from_dict(c) for c in about["inputs"]),
         columns.from_dict(about["target"]),
         params=None,
-        provenance=_provenance(about),
+        provenance=model_file.provenance_of(about),
     )
     _check_fit(predictor)
     if count_parameters(sizes) > most_numbers:
         raise ValueError("the net is larger than the file")
     return predictor
-
-
-def _provenance(about: dict[str, Any]) -> dict[str, str | float]:
-    """Return how the net was made, of an older file the version that wrote it."""
-    made = about.get("provenance", {"funcgrad": about.get("version", "unknown")})
-    if not isinstance(made, dict) or not all(
-        isinstance(value, (str, int, float)) for value in made.values()
-    ):
-        raise ValueError("its provenance must be text and numbers by name")
-    return made
 
 
 def _check_fit(predictor: Predictor) -> None:
@@ -284,16 +244,6 @@ def _check_fit(predictor: Predictor) -> None:
         raise ValueError(f"{predictor.loss} takes one output, got {sizes[-1]}")
 
 
-def _check_params(sizes: Sequence[int], params: Any) -> None:
-    """Raise unless they are a net's of these sizes, and finite."""
-    wanted = [leaf.shape for leaf in jax.tree.leaves(_like(sizes))]
-    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(params)]
-    if shapes != wanted:
-        raise InputError(f"the parameters must have shapes {wanted}, got {shapes}")
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
-        raise InputError("the parameters must be finite numbers, got inf or nan")
-
-
 def _like(sizes: Sequence[int]) -> tuple[Layer, ...]:
     """Return the parameters' shapes, at no cost."""
 
@@ -301,11 +251,3 @@ def _like(sizes: Sequence[int]) -> tuple[Layer, ...]:
         return jax.ShapeDtypeStruct(shape, jnp.float32)
 
     return tuple(Layer(like(n, m), like(m)) for n, m in pairwise(sizes))
-
-
-def _checksum(about: dict[str, Any], params: Any) -> str:
-    """Return the SHA-256 of all that makes a prediction."""
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for leaf in jax.tree.leaves(params):
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()

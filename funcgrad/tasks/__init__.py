@@ -21,6 +21,16 @@ from funcgrad.tasks.folder import (
 from funcgrad.tasks.recipe import Recipe
 from funcgrad.tasks.sweeping import Range, Swept, sweep
 from funcgrad.tasks.task import Task, load, set_aside
+from funcgrad.tasks.text import (
+    TextPlan,
+    TextRecipe,
+    TextTask,
+    TrainedText,
+    is_text,
+    load_text,
+    plan_text,
+    train_text,
+)
 from funcgrad.tasks.training import CHECKPOINTS, Plan, Trained, plan, train
 
 __all__ = [
@@ -30,15 +40,23 @@ __all__ = [
     "Recipe",
     "Swept",
     "Task",
+    "TextPlan",
+    "TextRecipe",
+    "TextTask",
     "Trained",
+    "TrainedText",
     "check_folder",
+    "is_text",
     "last_folder",
     "load",
+    "load_text",
     "new_folder",
     "plan",
+    "plan_text",
     "set_aside",
     "sweep",
     "train",
+    "train_text",
     "write",
     "write_sweep",
 ]

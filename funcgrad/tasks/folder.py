@@ -18,6 +18,7 @@ import numpy as np
 from funcgrad import plots
 from funcgrad.errors import InputError
 from funcgrad.tasks.sweeping import Swept
+from funcgrad.tasks.text import TrainedText
 from funcgrad.tasks.training import CHECKPOINTS, Trained
 
 # Every file that a run may write, so that a new run leaves none of an old one's.
@@ -28,6 +29,7 @@ FILES = (
     "boundary.png",
     "confusion.png",
     "predicted.png",
+    "sample.txt",
 )
 SWEEP_FILES = ("sweep.csv", "sweep.png")
 
@@ -92,8 +94,10 @@ def _held(folder: Path, name: str) -> InputError:
     )
 
 
-def write(folder: str | os.PathLike[str], trained: Trained) -> list[str]:
+def write(folder: str | os.PathLike[str], trained: Trained | TrainedText) -> list[str]:
     """Write model, history and pictures to `folder`; return the files' names.
+
+    A net for text has its sample in place of pictures of points.
 
     All are made in a temporary folder first and then moved, so that no run is left
     half written; other files in `folder` stay.
@@ -129,11 +133,29 @@ def _staged(folder: str | os.PathLike[str]) -> Iterator[Path]:
         yield Path(stage)
 
 
-def _make(stage: Path, trained: Trained) -> None:
-    trained.predictor.save(stage / "model.safetensors")
+def _make(stage: Path, trained: Trained | TrainedText) -> None:
     (stage / "history.csv").write_text(trained.history.to_csv())
-    for name, figure in _pictures(trained).items():
+    if isinstance(trained, TrainedText):
+        trained.writer.save(stage / "model.safetensors")
+        (stage / "sample.txt").write_text(trained.sample, encoding="utf-8")
+        pictures = {"loss.png": _text_curve(trained)}
+    else:
+        trained.predictor.save(stage / "model.safetensors")
+        pictures = _pictures(trained)
+    for name, figure in pictures.items():
         (stage / name).write_bytes(plots.png(figure))
+
+
+def _text_curve(trained: TrainedText) -> Any:
+    plan = trained.plan
+    return plots.text_curve(
+        trained.history.step,
+        trained.history.loss,
+        f"{plan.task.name}: loss of each {plan.task.token}",
+        looks=trained.history.looks,
+        baseline=plan.baseline,
+        token=plan.task.token,
+    )
 
 
 def _move(stage: Path, folder: Path, names: Sequence[str]) -> list[str]:

@@ -1,0 +1,201 @@
+"""`funcgrad train` on text."""
+
+import math
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from json import dumps
+from pathlib import Path
+
+from funcgrad import plots, tasks
+from funcgrad.cli.options import folder_of
+from funcgrad.cli.output import command_line, finite, written_line
+from funcgrad.cli.progress import text_line
+from funcgrad.cli.proof import Proof, prove
+from funcgrad.cli.terminal import (
+    Stopped,
+    complain,
+    emit,
+    nothing_written,
+    say,
+    tell_nobody,
+)
+from funcgrad.data.writer import net, net_line
+from funcgrad.errors import InputError
+from funcgrad.gpt import next_token
+from funcgrad.history import Progress
+from funcgrad.tasks import TextPlan, TrainedText
+
+# What the proof may take: more than of points, as the run is longer.
+_SECONDS = 1.0
+
+# Of a sample that follows a run.
+_GLIMPSE = 60
+
+
+def train_text(
+    arguments: Sequence[str],
+    what: str,
+    lines: bool,
+    *,
+    sizes: Mapping[str, int | None],
+    learning_rate: float | None,
+    steps: int | None,
+    batch_size: int | None,
+    patience: int | None,
+    seconds: float | None,
+    seed: int,
+    out: Path | None,
+    overwrite: bool,
+    checkpoint_every: int | None,
+    resume: bool,
+    quiet: bool,
+    json: bool,
+    start: float,
+) -> None:
+    """Do what `funcgrad train` does where WHAT is text."""
+    tell = tell_nobody if quiet or json else say
+    stopped = False
+    with nothing_written():
+        task = tasks.load_text(what, lines=lines, seed=seed)
+        own = task.recipe
+        recipe = own._replace(
+            sizes=own.sizes._replace(
+                **{k: n for k, n in sizes.items() if n is not None}
+            ),
+            learning_rate=(
+                own.learning_rate if learning_rate is None else learning_rate
+            ),
+            steps=own.steps if steps is None else steps,
+            batch_size=own.batch_size if batch_size is None else batch_size,
+        )
+        plan = tasks.plan_text(
+            task, recipe, patience=patience, seconds=seconds, every=checkpoint_every
+        )
+        if resume and out is None:
+            out = tasks.last_folder(Path("runs", task.name))
+        folder = folder_of(task.name, out)
+        tasks.check_folder(folder, overwrite=overwrite or resume)
+        keeps = resume or checkpoint_every is not None
+        if keeps and overwrite and not resume:
+            shutil.rmtree(folder / tasks.CHECKPOINTS, ignore_errors=True)
+        plots.start_early()
+        tell(*_plan_lines(plan))
+        proof = _prove(plan)
+        tell(*proof.text.splitlines())
+        if quiet and proof.verdict not in ("ok", None):
+            first, *_ = proof.text.splitlines()
+            complain(f"{first}: leave out --quiet to see the report")
+        try:
+            with nullcontext() if quiet else text_line(recipe.steps) as show:
+
+                def follow(now: Progress) -> None:
+                    if show is not None:
+                        writer = plan.untrained._replace(params=now.state.params)
+                        show(now, lambda: writer.write(length=_GLIMPSE))
+
+                trained = tasks.train_text(
+                    plan,
+                    progress=follow,
+                    folder=folder if keeps else None,
+                    resume=resume,
+                )
+        except InputError as error:
+            if error.argument != "folder":
+                raise
+            raise InputError(error.sentence, "out") from error
+        except KeyboardInterrupt as stop:
+            if not hasattr(stop, "trained"):
+                raise
+            stopped, trained = True, stop.trained
+    if stopped:
+        complain(f"stopped by Ctrl-C after {trained.steps:,} of {recipe.steps:,} steps")
+    elif trained.best_step is not None:
+        tell(f"best at step {trained.best_step:,}, of {trained.steps:,} that were done")
+    made = command_line(arguments) | dict(trained.writer.provenance)
+    trained = trained._replace(writer=trained.writer._replace(provenance=made))
+    if not keeps:  # chosen once more: another run may have come to have that name
+        folder = folder_of(task.name, out)
+    files = tasks.write(folder, trained)
+    tell(*_score_lines(trained))
+    tell(written_line(files, folder, start))
+    if json:
+        emit(_as_json(trained, proof, files, folder, start) + "\n", sys.stdout)
+    if stopped:
+        raise Stopped
+
+
+def _plan_lines(plan: TextPlan) -> list[str]:
+    """Return what is learnt, by which net, and how."""
+    task, recipe = plan.task, plan.recipe
+    if task.is_lines:
+        size, batch = f"{len(task.examples):,} lines", f"{plan.batch_size} lines"
+    else:
+        size = f"{len(task.text):,} characters"
+        batch = f"{recipe.batch_size} windows of {recipe.sizes.context}"
+    rate = recipe.learning_rate
+    return [
+        f"{task.name}: {size}, a tenth of them held out",
+        *task.notes,
+        net_line(recipe.sizes, task.vocabulary),
+        f"training: cross entropy, adamw at {rate:g} falling to {rate / 10:g}, "
+        f"{recipe.steps:,} steps of {batch}",
+    ]
+
+
+def _prove(plan: TextPlan) -> Proof:
+    """Prove the gradient on a row; of a net too large for that, of a narrow one alike.
+
+    That has as many layers and heads, and reads two tokens.
+    """
+    row = plan.held_out[:1]
+    proof = prove(plan.objective, plan.untrained.params, row, _SECONDS)
+    if proof.verdict is not None:
+        return proof
+    sizes = plan.recipe.sizes
+    narrow = sizes._replace(context=2, width=2 * sizes.heads)
+    model = net(narrow, plan.task.vocabulary.size)
+    found = prove(next_token(model), model.init(plan.key), row[:, :3], _SECONDS)
+    return found._replace(
+        text=f"gradients of this net, {narrow.width} wide on two tokens: "
+        f"{found.text.removeprefix('gradients: ')}"
+    )
+
+
+def _score_lines(trained: TrainedText) -> list[str]:
+    """Return how good the net is on what was held out, and a line that it writes."""
+    plan = trained.plan
+    token = plan.task.token
+    return [
+        f"held out: {trained.loss:.3f} nats, {trained.loss / math.log(2):.3f} bits a "
+        f"{token} ({plan.baseline:.3f} nats by how often each {token} is)",
+        *(f"| {line}" for line in trained.sample.split("\n")[:5]),
+    ]
+
+
+def _as_json(
+    trained: TrainedText, proof: Proof, files: Sequence[str], folder: Path, start: float
+) -> str:
+    """Return all that train says as a JSON object on one line."""
+    plan, looks = trained.plan, trained.history.looks
+    recipe = plan.recipe
+    facts = {
+        "task": plan.task.name,
+        "notes": plan.task.notes,
+        "characters": len(plan.task.text),
+        "vocabulary": plan.task.vocabulary.size,
+        "parameters": recipe.sizes.parameters(plan.task.vocabulary.size),
+        "recipe": recipe._asdict() | {"sizes": recipe.sizes._asdict()},
+        "seed": plan.task.seed,
+        "gradients": proof._asdict(),
+        "steps": trained.steps,
+        "best_step": trained.best_step,
+        "training_seconds": float(looks["seconds"][-1]),
+        "seconds": time.perf_counter() - start,
+        "nats": {"held_out": trained.loss, "unigram": plan.baseline},
+        "files": files,
+        "folder": str(folder),
+    }
+    return dumps(finite(facts), allow_nan=False)
