@@ -17,6 +17,7 @@ from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
 from funcgrad.arguments import Array, at_least, check_function, check_key
+from funcgrad.fast.kept import kept
 from funcgrad.losses import check_values, cross_entropy
 from funcgrad.mlp import Activation
 from funcgrad.model import AnyModel, Objective, Params
@@ -117,7 +118,7 @@ def attention(
     """
     scores = q @ k.swapaxes(-1, -2) * q.shape[-1] ** -0.5
     is_seen = jnp.arange(k.shape[-2]) <= offset + jnp.arange(q.shape[-2])[:, None]
-    return jax.nn.softmax(jnp.where(is_seen, scores, -jnp.inf)) @ v
+    return kept(jax.nn.softmax(kept(jnp.where(is_seen, scores, -jnp.inf)))) @ v
 
 
 def block(
@@ -144,9 +145,9 @@ def block(
         values = lax.dynamic_update_slice_in_dim(past.values, v, past.read, -2)
         seen = attention(q, keys, values, past.read)
         past = Past(keys, values, past.read + x.shape[-2])
-    x = x + seen.swapaxes(-2, -3).reshape(x.shape) @ params.out
-    x = x + activation(norm(params.feed_norm, x) @ params.up) @ params.down
-    return x, past
+    x = kept(x + seen.swapaxes(-2, -3).reshape(x.shape) @ params.out)
+    x = x + activation(kept(norm(params.feed_norm, x) @ params.up)) @ params.down
+    return kept(x), past
 
 
 def gpt(
