@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,9 @@ from funcgrad.arguments import (
 from funcgrad.batches import as_arrays, batch_rows, batch_shapes, count, count_rows
 from funcgrad.data_checks import check_data
 from funcgrad.fast.groups import Work, map_members
+from funcgrad.fast.product import has_loops
 from funcgrad.fitting import print_members, who_prints
+from funcgrad.jaxprs import count as operations_in
 from funcgrad.model import Objective, Params
 from funcgrad.training import State, check_steps, init_state, make_step, run_steps
 
@@ -288,6 +291,31 @@ class _Member:
         return self.make_optimizer(**hyper)
 
 
+def _flat(shapes: Any) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:
+    leaves, tree = jax.tree.flatten(shapes)
+    return tree, tuple(leaves)
+
+
+@lru_cache(maxsize=64)
+def _work_of_a_step(
+    objective: Objective,
+    params_tree: Any,
+    params_leaves: tuple[jax.ShapeDtypeStruct, ...],
+    batch_tree: Any,
+    batch_leaves: tuple[jax.ShapeDtypeStruct, ...],
+) -> tuple[float, bool]:
+    """Return how many operations a step takes, and whether products are in loops.
+
+    They are thrice those of the objective, as a gradient costs twice as much as the
+    value, so that a row counts as what is done with it: one of text has many tokens.
+    """
+    program = jax.make_jaxpr(objective)(
+        jax.tree.unflatten(params_tree, params_leaves),
+        jax.tree.unflatten(batch_tree, batch_leaves),
+    )
+    return 3 * (1 + sum(operations_in(program))), has_loops(program)
+
+
 def _run_members(
     member: _Member,
     hyperparams: Mapping[str, Any],
@@ -314,7 +342,8 @@ def _run_members(
     params = jax.eval_shape(member.init, jax.random.key(0))
     check_data(member.objective, params, data, batch)
     numbers = sum(leaf.size for leaf in jax.tree.leaves(params))
-    work = Work(numbers, batch_rows(batch), member.steps)
+    of_a_step = _work_of_a_step(member.objective, *_flat(params), *_flat(batch))
+    work = Work(numbers, *of_a_step, member.steps)
     own = (jnp.arange(members), hyper, data if own_data else None)
     shared = (key, None if own_data else data)
     carry, (losses, scores) = map_members(member, own, shared, work, progress)

@@ -24,17 +24,18 @@ from funcgrad.fast.options import compiler_options
 from funcgrad.fast.vmap_last import vmap_last
 from funcgrad.jaxprs import count
 
-# Parameters times rows that a group may have on a CPU, and members at most: few enough
+# Operations of a step that a group may have on a CPU, and members at most: few enough
 # that XLA keeps to one core for each of its loops, and leaves the other to the next.
-WORK_OF_A_GROUP = 32768
+OPERATIONS_OF_A_GROUP = 131072
+# Members with more of them each share what a dot costs besides its operations: up to so
+# many in a group, side by side. Products in loops cost nothing else.
+OPERATIONS_SIDE_BY_SIDE = 4_000_000
 MOST_MEMBERS_OF_A_GROUP = 64
 
 # A call costs a millisecond of Python and the groups in it one after another none, so
 # that short ones share it. There are several for each core, lest one wait for another.
 SECONDS_OF_A_CALL = 0.02
 FEWEST_CALLS_OF_A_WORKER = 4
-# A step takes about so long for each parameter and row.
-SECONDS_OF_WORK = 2e-10
 
 # A call takes about so long at most, and where a run is cut each part about so long, as
 # the machine may be busy. That follows from what a program computes, operations on a
@@ -50,10 +51,17 @@ FEWEST_LANES = 8
 
 
 class Work(NamedTuple):
-    """What a member has to do: steps, on so many rows, of so many parameters."""
+    """What a member has to do: so many steps, each with the gradient of its objective.
+
+    numbers: in its parameters.
+    operations: of a step, on a number, and multiply-adds of products.
+    is_in_loops: whether a product has the form of a loop, which a lone member is best
+        off with.
+    """
 
     numbers: int
-    rows: int
+    operations: float
+    is_in_loops: bool
     steps: int
 
 
@@ -132,7 +140,7 @@ def map_members(
     devices = jax.local_devices()
     on_cpu = devices[0].platform == "cpu"
     workers = max(len(devices), cores() if on_cpu else 1)
-    size, groups_a_call = _group_sizes(work, members, devices[0], workers)
+    size, groups_a_call = group_sizes(work, members, devices[0], workers)
     shared_by_device = [jax.device_put(shared, device) for device in devices]
     context, length = _context(), max(1, run.steps)
 
@@ -274,22 +282,23 @@ def _result(group: _Group) -> tuple[Any, Any]:
     return jax.tree.map(merged, (group.carry, outs))
 
 
-def _group_sizes(
-    work: Work, members: int, device: Any, workers: int
-) -> tuple[int, int]:
+def group_sizes(work: Work, members: int, device: Any, workers: int) -> tuple[int, int]:
     """Return how many members run side by side, and how many such groups in a call."""
-    numbers, rows, steps = work
+    numbers, operations, is_in_loops, steps = work
     if device.platform == "cpu":
-        most = min(MOST_MEMBERS_OF_A_GROUP, WORK_OF_A_GROUP // (rows * numbers))
+        most = min(MOST_MEMBERS_OF_A_GROUP, int(OPERATIONS_OF_A_GROUP / operations))
+        if most < FEWEST_LANES and not is_in_loops:
+            side_by_side = int(OPERATIONS_SIDE_BY_SIDE / operations)
+            most = max(most, min(side_by_side, FEWEST_LANES - 1))
         size = max(1, min(most, members))
-        seconds = max(1, steps) * size * rows * numbers * SECONDS_OF_WORK
+        seconds = max(1, steps) * size * operations * SECONDS_OF_AN_OPERATION
         fair_share = -(-members // (size * workers * FEWEST_CALLS_OF_A_WORKER))
         return size, max(1, min(int(SECONDS_OF_A_CALL / seconds), fair_share))
     # Parameters, gradients, four copies for the optimizer and the best so far, the
     # losses, and as much again as the activations of a batch: half of the memory.
-    bytes_each = 4 * (8 * numbers + steps + 2 * rows * numbers)
+    bytes_each = 4 * (8 * numbers + steps + operations / 2)
     free = (device.memory_stats() or {}).get("bytes_limit", 2**32)
-    most = free // 2 // bytes_each
+    most = int(free / 2 / bytes_each)
     return max(1, min(most, -(-members // workers))), 1
 
 

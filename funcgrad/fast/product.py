@@ -16,6 +16,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from funcgrad.arguments import Array
+from funcgrad.jaxprs import inner_programs, opened
 
 # Layers with at most so many neurons on either side become loops, if there are fewer
 # multiply-adds than this; beyond, calling a dot pays.
@@ -58,6 +59,15 @@ def product(x: jax.Array, w: Array) -> jax.Array:
     else:
         out = product_p.bind(x, w, in_loops=in_loops)
     return out.reshape(*outer, n_out)
+
+
+def has_loops(program: Any) -> bool:
+    """Tell whether a product in a jaxpr becomes a loop on a CPU."""
+    jaxpr, _ = opened(program)
+    return _HAS_LOOPS and any(
+        eqn.params.get("in_loops", False) or any(map(has_loops, inner_programs(eqn)))
+        for eqn in jaxpr.eqns
+    )
 
 
 product_p = Primitive("product")

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from member_problems import KEY, MEMBERS, integer_problem, same_bits
+import pytest
+from member_problems import KEY, MEMBERS, integer_problem, integers, same_bits
 
 import funcgrad as fg
+from funcgrad import ensemble
 from funcgrad.fast import groups
 
 
@@ -71,11 +73,12 @@ def test_a_second_call_traces_nothing():
         )  # fmt: skip
 
     run(np.full(4, 0.5))
-    assert traces == 2  # one is compiled, and one tells what the losses cannot take
-    run(np.full(4, 0.25))
-    assert traces == 2
-    run(np.full(5, 0.25))  # another size of group: the guard above can fail
+    # One is compiled, one tells what the losses cannot take, and one is counted.
     assert traces == 3
+    run(np.full(4, 0.25))
+    assert traces == 3
+    run(np.full(5, 0.25))  # another size of group: the guard above can fail
+    assert traces == 4
 
 
 def test_what_was_compiled_serves_no_other_settings_of_jax():
@@ -96,13 +99,14 @@ def test_what_was_compiled_serves_no_other_settings_of_jax():
     first = run()
     with jax.default_matmul_precision("highest"):
         assert same_bits(first, run())
-    # Once more at first, by the look at the data, which no setting changes.
-    assert seen == [None, None, "highest"]
+    # Twice more at first, by the look at the data and by the count of operations, which
+    # no setting changes.
+    assert seen == [None, None, None, "highest"]
     with jax.debug_nans(True):
         run()
-    assert len(seen) == 4
+    assert len(seen) == 5
     run()
-    assert len(seen) == 4
+    assert len(seen) == 5
 
 
 def test_the_programs_have_the_precision_that_was_asked_for(monkeypatch):
@@ -151,3 +155,83 @@ def test_jit_gives_the_same_members(small_groups):
 
     rates = jnp.full(MEMBERS, 0.0625)
     assert same_bits(run(rates), jax.jit(run)(rates))
+
+
+# Sizes go by the work -------------------------------------------------------------
+
+
+def layers(sizes):
+    """Return an MLP's objective and init, and a function that draws so many rows."""
+    model = fg.mlp(sizes)
+    return (
+        fg.objective(model, fg.squared_error),
+        model.init,
+        lambda rows: (np.ones((rows, sizes[0])), np.ones((rows, sizes[-1]))),
+    )
+
+
+def bigrams(tokens, width):
+    """Return the same of a language model, whose rows are tokens and products dots."""
+
+    def objective(params, rows):
+        vectors, out = params
+        wanted = jax.nn.one_hot(rows[:, 1:], tokens)
+        return fg.squared_error(vectors[rows[:, :-1]] @ out, wanted)
+
+    def init(key):
+        return integers(key, (tokens, width)), integers(key, (width, tokens))
+
+    return objective, init, lambda length: np.arange(2 * length).reshape(2, -1) % tokens
+
+
+@pytest.mark.parametrize(
+    ("problem", "rows", "size"),
+    [
+        (layers([3, 4, 4, 1]), 4, 64),  # as many as there may be, in lanes
+        (layers([4, 8, 8, 2]), 16, 15),
+        # Products in loops, alone; where JAX is too old for loops they are dots.
+        (layers([2, 16, 16, 1]), 100, 1 if jax.__version_info__ >= (0, 11) else 7),
+        (layers([16, 64, 64, 1]), 32, 7),  # dots, which others share, in no lanes
+        (layers([16, 64, 64, 1]), 1000, 1),
+        (bigrams(27, 16), 4, 12),
+        (bigrams(27, 16), 100, 7),  # the same two rows, of more tokens each
+        (bigrams(27, 16), 2000, 1),
+    ],
+)
+def test_a_group_has_so_many_members_as_work_allows(monkeypatch, problem, rows, size):
+    objective, init, draw = problem
+    told = []
+
+    def noted(run, own, shared, work, progress=None):
+        told.append(groups.group_sizes(work, 64, jax.local_devices()[0], 2)[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ensemble, "map_members", noted)
+    with pytest.raises(KeyboardInterrupt):
+        fg.train_many(
+            objective, optax.sgd, init, {"learning_rate": np.full(64, 0.5)},
+            draw(rows), steps=2, key=KEY,
+        )  # fmt: skip
+    assert told == [size]
+
+
+def test_groups_of_a_language_model_are_its_members_alone(monkeypatch):
+    """Exact: whole numbers for one step; in lanes, side by side, and one by one."""
+    objective, init, draw = bigrams(5, 3)
+    rows, rates = draw(6), 2.0 ** -np.arange(8, 18)
+    given = {"steps": 1, "key": KEY}
+    alone = []
+    for member, rate in enumerate(rates):
+        init_key, _ = fg.member_keys(KEY, member)
+        start = fg.init_state(init(init_key), optax.sgd(rate))
+        state, losses = fg.train(objective, optax.sgd(rate), start, rows, steps=1)
+        alone.append((state.params, losses))
+    alone = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
+    for limits in [(2**20, 0), (1, 2**20), (1, 1)]:
+        monkeypatch.setattr(groups, "OPERATIONS_OF_A_GROUP", limits[0])
+        monkeypatch.setattr(groups, "OPERATIONS_SIDE_BY_SIDE", limits[1])
+        states, losses = fg.train_many(
+            objective, optax.sgd, init, {"learning_rate": rates}, rows, **given
+        )
+        assert same_bits((states.params, losses), alone)
+    assert len({float(x) for x in losses.ravel()}) > 3  # they differ
