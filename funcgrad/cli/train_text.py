@@ -167,11 +167,11 @@ def _prove(plan: TextPlan) -> Proof:
 def _score_lines(trained: TrainedText) -> list[str]:
     """Return how good the net is on what was held out, and a line that it writes."""
     plan = trained.plan
-    token = plan.task.token
+    token, lines = plan.task.token, trained.sample.split("\n")
     return [
         f"held out: {trained.loss:.3f} nats, {trained.loss / math.log(2):.3f} bits a "
         f"{token} ({plan.baseline:.3f} nats by how often each {token} is)",
-        *(f"| {line}" for line in trained.sample.split("\n")[:5]),
+        *(f"| {line}" for line in filter(str.strip, lines[:12])),
     ]
 
 

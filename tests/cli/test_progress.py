@@ -3,9 +3,10 @@
 import re
 
 import numpy as np
+import pytest
 
 import funcgrad as fg
-from funcgrad.cli.progress import member_line, step_line
+from funcgrad.cli.progress import member_line, step_line, text_line
 from funcgrad.data.scores import Accuracy
 
 
@@ -62,3 +63,21 @@ def test_the_progress_line_shows_loss_score_speed_and_time_left(monkeypatch):
         r"2,000 steps/s  3 s left",
         shown(terminal),
     )
+
+
+def test_a_run_on_text_shows_what_the_net_writes(monkeypatch):
+    terminal = a_terminal(monkeypatch)
+    state = fg.State(None, None, np.int32(40))
+    now = fg.Progress(40, 100, np.array([1.5]), state, {"loss": 2.25}, 0.02, 2e3, 3.2)
+    with text_line(100) as show:
+        show(now, lambda: "a\x1bb\nc")
+    assert "step 40: a\\x1bb\\nc\n" in shown(terminal)
+    assert "loss 1.5  held out 2.25  2,000 steps/s  3 s left" in shown(terminal)
+
+
+def test_nobody_is_shown_no_sample(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    state = fg.State(None, None, np.int32(40))
+    now = fg.Progress(40, 100, np.array([1.5]), state, {"loss": 2.25}, 0.02, 2e3, 3.2)
+    with text_line(100) as show:
+        show(now, lambda: pytest.fail("asked for a sample"))
