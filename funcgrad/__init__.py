@@ -13,6 +13,17 @@ from funcgrad.ensemble import (
     train_many,
 )
 from funcgrad.fitting import fit, print_progress
+from funcgrad.gpt import (
+    Block,
+    Gpt,
+    GptParams,
+    attention,
+    block,
+    gpt,
+    layer_norm,
+    next_token,
+    rms_norm,
+)
 from funcgrad.history import Fit, History, Progress
 from funcgrad.losses import (
     binary_cross_entropy,
@@ -31,9 +42,12 @@ from funcgrad.version import __version__
 from funcgrad.watching import DivergedError, watch
 
 __all__ = [
+    "Block",
     "DivergedError",
     "Drawn",
     "Fit",
+    "Gpt",
+    "GptParams",
     "History",
     "Layer",
     "Model",
@@ -41,8 +55,10 @@ __all__ = [
     "State",
     "Sweep",
     "__version__",
+    "attention",
     "best",
     "binary_cross_entropy",
+    "block",
     "cast",
     "class_weights",
     "committee",
@@ -50,10 +66,12 @@ __all__ = [
     "decay_mask",
     "dropout",
     "fit",
+    "gpt",
     "hinge",
     "init_state",
     "l2",
     "layer",
+    "layer_norm",
     "linear",
     "load",
     "load_metadata",
@@ -62,8 +80,10 @@ __all__ = [
     "member_keys",
     "mlp",
     "neuron",
+    "next_token",
     "objective",
     "print_progress",
+    "rms_norm",
     "save",
     "select",
     "split",

@@ -62,7 +62,7 @@ def hinge(
     the mean is sum w l / sum w.
     """
     y, target = _same_shape("hinge", "scores", scores, "signs", signs)
-    _check_values("hinge", "signs", signs, lambda s: abs(s) == 1, "-1 or 1")
+    check_values("hinge", "signs", signs, lambda s: abs(s) == 1, "-1 or 1")
     return _mean("hinge", jax.nn.relu(1 - target * y), weights)
 
 
@@ -89,7 +89,7 @@ def cross_entropy(
             f"{_reshape_hint(labels.shape, logits.shape[:-1])}"
         )
     classes = logits.shape[-1]
-    _check_values(
+    check_values(
         "cross_entropy",
         "labels",
         labels,
@@ -112,7 +112,7 @@ def binary_cross_entropy(
     the mean is sum w l / sum w.
     """
     z, p = _same_shape("binary_cross_entropy", "logits", logits, "labels", labels)
-    _check_values(
+    check_values(
         "binary_cross_entropy",
         "labels",
         labels,
@@ -183,14 +183,14 @@ def _weighted(
             f"{' or '.join(map(str, shapes))}, got {w.shape}: reshape them, or give "
             f"each row its own"
         )
-    _check_values(
+    check_values(
         loss,
         "weights",
         weights,
         lambda w: np.isfinite(w) & (w >= 0),
         "finite and at least 0",
     )
-    _check_values(
+    check_values(
         loss,
         "weights",
         weights,
@@ -201,7 +201,7 @@ def _weighted(
     return jnp.broadcast_to(w, entries.shape), entries.astype(wide)
 
 
-def _check_values(
+def check_values(
     loss: str, name: str, values: Any, is_fine: Any, required: str
 ) -> None:
     """Raise where a value is known and wrong; of a traced one note what it must be."""

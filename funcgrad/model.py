@@ -1,7 +1,7 @@
 """A model is a pair of pure functions; an objective is what training lowers."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,19 @@ class Model(NamedTuple):
     apply: Callable[[Params, Any], jax.Array]
 
 
-def objective(model: Model, loss: Callable[..., jax.Array]) -> Objective:
+class AnyModel(Protocol):
+    """Whatever has the two functions of a `Model`, such as a `Gpt` with more."""
+
+    @property
+    def init(self) -> Callable[..., Params]:
+        """`init(key) -> params`."""
+
+    @property
+    def apply(self) -> Callable[[Params, Any], jax.Array]:
+        """`apply(params, x) -> y`."""
+
+
+def objective(model: AnyModel, loss: Callable[..., jax.Array]) -> Objective:
     """Return f(params, (x, target)) = loss(model.apply(params, x), target).
 
     With weights, f(params, (x, target, weights)) is the loss with them as its third
@@ -56,7 +68,7 @@ def objective(model: Model, loss: Callable[..., jax.Array]) -> Objective:
     return f
 
 
-def cast(model: Model, dtype: DTypeLike) -> Model:
+def cast(model: AnyModel, dtype: DTypeLike) -> Model:
     """Return the model that computes in `dtype`, with parameters as they were.
 
     `apply(params, x)` casts floats of the parameters and of `x` to `dtype`, and what it

@@ -1,0 +1,347 @@
+"""The transformer: GPT as pure functions, read in one sitting.
+
+Tokens become vectors; each block lets every position read those before it (attention)
+and then think about it alone (two layers); what comes out is compared with each token's
+vector. There are no biases, and the first and the last matrix are one. Sources: Vaswani
+et al. 2017; Radford et al. 2019 (GPT-2); Karpathy's nanoGPT and microgpt.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike, DTypeLike
+
+from funcgrad.arguments import Array, at_least, check_function, check_key
+from funcgrad.losses import check_values, cross_entropy
+from funcgrad.mlp import Activation
+from funcgrad.model import AnyModel, Objective, Params
+
+Norm = Callable[[Array, jax.Array], jax.Array]
+"""norm(gain, x), over the last axis."""
+
+# Keeps the root of a variance of 0 apart from 0.
+_EPSILON = 1e-5
+_STD = 0.02
+
+
+class Block(NamedTuple):
+    """The parameters of one block.
+
+    attention_norm, feed_norm: the gains of the norms before its halves, (width,).
+    qkv: queries, keys and values side by side, (width, 3 width); a head takes
+        neighbouring columns of each third.
+    out: from the heads, side by side, back to the width, (width, width).
+    up, down: the two layers, (width, 4 width) and (4 width, width).
+    """
+
+    attention_norm: Array
+    qkv: Array
+    out: Array
+    feed_norm: Array
+    up: Array
+    down: Array
+
+
+class GptParams(NamedTuple):
+    """The parameters of a GPT.
+
+    tokens: the vector of each token, (vocab, width), which logits are made by too.
+    positions: that of each position, (context, width).
+    blocks: one `Block` a layer.
+    norm: the gain of the last norm, (width,).
+    """
+
+    tokens: Array
+    positions: Array
+    blocks: tuple[Block, ...]
+    norm: Array
+
+
+class Past(NamedTuple):
+    """What a block has read: the keys and values of `read` tokens, then room for more.
+
+    keys, values: (..., heads, context, width / heads).
+    read: how many tokens, int32 of shape ().
+    """
+
+    keys: jax.Array
+    values: jax.Array
+    read: jax.Array
+
+
+Cache = tuple[Past, ...]
+"""One `Past` a block."""
+
+
+class Gpt(NamedTuple):
+    """Pure functions; the first two are a `Model` wherever one is wanted.
+
+    init: `init(key, dtype=jnp.float32) -> GptParams`.
+    apply: `apply(params, tokens (..., T)) -> logits (..., T, vocab)`, for T up to the
+        context. Those at position t are of the token after it, by tokens 0 to t.
+    start: `start(params, tokens (..., T)) -> (cache, logits (..., T, vocab))`, the same
+        with what was read; T may be 0.
+    step: `step(params, cache, token (...)) -> (cache, logits (..., vocab))` reads one
+        token more, where the context has room for it.
+    """
+
+    init: Callable[..., GptParams]
+    apply: Callable[[Params, Any], jax.Array]
+    start: Callable[[Params, Any], tuple[Cache, jax.Array]]
+    step: Callable[[Params, Cache, Any], tuple[Cache, jax.Array]]
+
+
+def layer_norm(gain: Array, x: jax.Array) -> jax.Array:
+    """Return gain (x - mean) / sqrt(variance + 1e-5). Source: Ba et al. 2016."""
+    x = x - x.mean(-1, keepdims=True)
+    return gain * x / jnp.sqrt((x**2).mean(-1, keepdims=True) + _EPSILON)
+
+
+def rms_norm(gain: Array, x: jax.Array) -> jax.Array:
+    """Return gain x / sqrt(mean(x^2) + 1e-5). Source: Zhang and Sennrich 2019."""
+    return gain * x / jnp.sqrt((x**2).mean(-1, keepdims=True) + _EPSILON)
+
+
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, offset: ArrayLike = 0
+) -> jax.Array:
+    """Return softmax(q k^T / sqrt(d)) v, where no query sees a later key.
+
+    `q` has shape (..., T, d), `k` and `v` have (..., S, d), and the query at t sees the
+    keys from 0 to offset + t.
+    """
+    scores = q @ k.swapaxes(-1, -2) * q.shape[-1] ** -0.5
+    is_seen = jnp.arange(k.shape[-2]) <= offset + jnp.arange(q.shape[-2])[:, None]
+    return jax.nn.softmax(jnp.where(is_seen, scores, -jnp.inf)) @ v
+
+
+def block(
+    params: Block,
+    x: jax.Array,
+    past: Past | None = None,
+    *,
+    heads: int,
+    activation: Activation = jax.nn.gelu,
+    norm: Norm = layer_norm,
+) -> tuple[jax.Array, Past | None]:
+    """Return x + attention(norm(x)), plus two layers on the norm of that, and the past.
+
+    `x` has shape (..., T, width). With a past its tokens follow those that were read,
+    and are written behind them.
+    """
+    qkv = norm(params.attention_norm, x) @ params.qkv
+    qkv = qkv.reshape(*x.shape[:-1], 3, heads, -1)
+    q, k, v = (qkv[..., i, :, :].swapaxes(-2, -3) for i in range(3))
+    if past is None:
+        seen = attention(q, k, v)
+    else:
+        keys = lax.dynamic_update_slice_in_dim(past.keys, k, past.read, -2)
+        values = lax.dynamic_update_slice_in_dim(past.values, v, past.read, -2)
+        seen = attention(q, keys, values, past.read)
+        past = Past(keys, values, past.read + x.shape[-2])
+    x = x + seen.swapaxes(-2, -3).reshape(x.shape) @ params.out
+    x = x + activation(norm(params.feed_norm, x) @ params.up) @ params.down
+    return x, past
+
+
+def gpt(
+    vocab: int,
+    *,
+    context: int,
+    width: int,
+    layers: int,
+    heads: int,
+    activation: Activation = jax.nn.gelu,
+    norm: Norm = layer_norm,
+) -> Gpt:
+    """Return the GPT on `vocab` tokens, of which it reads `context` at most.
+
+    Each of `layers` blocks has `heads` heads of width / heads. GPT-2 and nanoGPT have
+    gelu, in its tanh form as `jax.nn.gelu`, and `layer_norm`; microgpt has
+    `jax.nn.relu` and `rms_norm`. Weights are drawn from a normal distribution of
+    standard deviation 0.02, and those that end a half of a block, whose outputs add up,
+    of 0.02 / sqrt(2 layers), as in GPT-2; gains start at 1.
+
+    Tokens are whole numbers from 0 to vocab - 1. Others raise where their values are
+    known; inside a jitted function nobody looks, but for `next_token`.
+
+    >>> model = gpt(65, context=64, width=32, layers=2, heads=4)
+    >>> params = model.init(jax.random.key(0))
+    >>> model.apply(params, jnp.zeros((12, 64), int)).shape
+    (12, 64, 65)
+    """
+    vocab, context = at_least(1, "vocab", vocab), at_least(1, "context", context)
+    width, heads = at_least(1, "width", width), at_least(1, "heads", heads)
+    layers = at_least(1, "layers", layers)
+    if width % heads:
+        raise ValueError(
+            f"heads must divide the width, as each gets an equal part of it, got "
+            f"{heads} heads and a width of {width}"
+        )
+    check_function("activation", activation, "jax.nn.relu")
+    check_function("norm", norm, "funcgrad.rms_norm")
+
+    def init(key: jax.Array, dtype: DTypeLike = jnp.float32) -> GptParams:
+        check_key("init", key)
+        token_key, position_key, *keys = jax.random.split(key, 2 + layers)
+        end = 1 / math.sqrt(2 * layers)
+
+        def normal(key: jax.Array, *shape: int, scale: float = 1.0) -> jax.Array:
+            return _STD * scale * jax.random.normal(key, shape, dtype)
+
+        def draw(key: jax.Array) -> Block:
+            one, two, three, four = jax.random.split(key, 4)
+            return Block(
+                attention_norm=jnp.ones(width, dtype),
+                qkv=normal(one, width, 3 * width),
+                out=normal(two, width, width, scale=end),
+                feed_norm=jnp.ones(width, dtype),
+                up=normal(three, width, 4 * width),
+                down=normal(four, 4 * width, width, scale=end),
+            )
+
+        return GptParams(
+            tokens=normal(token_key, vocab, width),
+            positions=normal(position_key, context, width),
+            blocks=tuple(map(draw, keys)),
+            norm=jnp.ones(width, dtype),
+        )
+
+    shapes = jax.eval_shape(init, jax.random.key(0))
+
+    def read(params: GptParams, tokens: jax.Array, cache: Any) -> tuple[Any, jax.Array]:
+        """Return the cache with these tokens too, if there is one, and their logits."""
+        pasts = [None] * layers if cache is None else cache
+        first = 0 if cache is None else cache[0].read
+        at = first + jnp.arange(tokens.shape[-1])
+        x = params.tokens[tokens] + params.positions[at]
+        after = []
+        for p, past in zip(params.blocks, pasts, strict=True):
+            x, past = block(p, x, past, heads=heads, activation=activation, norm=norm)
+            after.append(past)
+        return tuple(after), norm(params.norm, x) @ params.tokens.T
+
+    def apply(params: Params, tokens: ArrayLike) -> jax.Array:
+        _check_params(shapes, params)
+        _, logits = read(params, _tokens(tokens, vocab, context), None)
+        return logits
+
+    def start(params: Params, tokens: ArrayLike) -> tuple[Cache, jax.Array]:
+        _check_params(shapes, params)
+        tokens = _tokens(tokens, vocab, context)
+        room = (*tokens.shape[:-1], heads, context, width // heads)
+        empty = jnp.zeros(room, params.tokens.dtype)
+        return read(params, tokens, (Past(empty, empty, jnp.int32(0)),) * layers)
+
+    def step(params: Params, cache: Cache, token: ArrayLike) -> tuple[Cache, jax.Array]:
+        _check_params(shapes, params)
+        done = cache[0].read
+        if not isinstance(done, jax.core.Tracer) and done >= context:
+            raise ValueError(
+                f"step needs room in the cache, got one that is full with {done} "
+                f"tokens, the model's context: start again with the last of them"
+            )
+        tokens = _tokens(jnp.asarray(token)[..., None], vocab, context)
+        cache, logits = read(params, tokens, cache)
+        return cache, logits[..., 0, :]
+
+    return Gpt(init, apply, start, step)
+
+
+def next_token(model: AnyModel, ignore: int = -1) -> Objective:
+    """Return f(params, rows): the mean cross-entropy of each token by those before it.
+
+    `rows` are whole numbers of shape (..., T + 1), of which the first T are read and
+    the last T foretold: the mean is over those that are not `ignore`, as what fills a
+    short row up is. Read, such a token counts as 0. Tokens that the model does not
+    have, and rows with none to foretell, raise where their values are known; inside a
+    jitted function they make the loss NaN.
+    """
+
+    def f(params: Params, rows: ArrayLike) -> jax.Array:
+        rows = jnp.asarray(rows)
+        if not jnp.issubdtype(rows.dtype, jnp.integer):
+            raise ValueError(
+                f"next_token needs rows of whole numbers, got {rows.dtype}: convert "
+                f"them with rows.astype(int)"
+            )
+        if rows.ndim == 0 or rows.shape[-1] < 2:
+            raise ValueError(
+                f"next_token needs rows of two tokens at least, one to read and one to "
+                f"foretell, got shape {rows.shape}: pass (..., T + 1)"
+            )
+        check_values(
+            "next_token",
+            "rows",
+            rows,
+            lambda t: np.broadcast_to((t[..., 1:] != ignore).any(), t.shape),
+            f"with a token to foretell, one at least behind the first that is not "
+            f"{ignore}",
+        )
+        is_kept = rows != ignore
+        tokens = jnp.where(is_kept, rows, 0)
+        logits = model.apply(params, tokens[..., :-1])
+        vocab = logits.shape[-1]
+        check_values(
+            "next_token",
+            "rows",
+            rows,
+            lambda t: (t == ignore) | ((t >= 0) & (t < vocab)),
+            f"of tokens from 0 to {vocab - 1}, or {ignore} for what does not count",
+        )
+        loss = cross_entropy(logits, tokens[..., 1:], is_kept[..., 1:])
+        return jnp.where(((tokens < 0) | (tokens >= vocab)).any(), jnp.nan, loss)
+
+    return f
+
+
+def _tokens(tokens: ArrayLike, vocab: int, context: int) -> jax.Array:
+    """Return `tokens` as an array, or say why the model cannot read them."""
+    tokens = jnp.asarray(tokens)
+    if not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise ValueError(
+            f"the model reads tokens, whole numbers, got {tokens.dtype}: convert them "
+            f"with tokens.astype(int)"
+        )
+    if tokens.ndim == 0 or tokens.shape[-1] > context:
+        raise ValueError(
+            f"the model reads rows of {context} tokens at most, the context that it "
+            f"was made with, got tokens of shape {tokens.shape}: cut the last axis"
+        )
+    check_values(
+        "the model",
+        "tokens",
+        tokens,
+        lambda t: (t >= 0) & (t < vocab),
+        f"from 0 to {vocab - 1}, as it has {vocab}",
+    )
+    return tokens
+
+
+def _check_params(shapes: GptParams, params: Any) -> None:
+    """Raise unless `params` are those of the model with arrays of these shapes."""
+    wanted, given = (
+        {
+            jax.tree_util.keystr(path): getattr(leaf, "shape", None)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (shapes, params)
+    )
+    if not isinstance(params, GptParams) or wanted.keys() != given.keys():
+        raise ValueError(
+            f"the model needs its parameters first, GptParams of "
+            f"{len(shapes.blocks)} blocks, got {type(params).__name__}"
+            f"{f' of {len(params.blocks)}' if isinstance(params, GptParams) else ''}: "
+            f"model.init(key) makes them"
+        )
+    for name, shape in wanted.items():
+        if given[name] != shape:
+            raise ValueError(
+                f"the parameter {name} must be an array of shape {shape}, got "
+                f"{given[name]}: pass those that the model's own init made"
+            )
