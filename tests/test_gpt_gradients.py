@@ -291,7 +291,7 @@ def test_softmax_of_equal_scores_is_exact_too(dtype):
     )
     tokens, cotangents = TOKENS[:, :2], COTANGENTS[:2]
     with jax.enable_x64(dtype == "float64"):
-        params = queries_beside_keys(integer_params(model, 0, dtype), SIZES["width"])
+        params = queries_beside_keys(integer_params(model, 1, dtype), SIZES["width"])
 
         @jax.jit
         @jax.grad
