@@ -37,6 +37,7 @@ from funcgrad.mlp import Layer, layer, linear, mlp, neuron, uniform
 from funcgrad.model import Model, cast, objective
 from funcgrad.regularization import decay_mask, dropout
 from funcgrad.rows import class_weights, split
+from funcgrad.sampling import sample
 from funcgrad.training import State, init_state, make_step, train
 from funcgrad.version import __version__
 from funcgrad.watching import DivergedError, watch
@@ -84,6 +85,7 @@ __all__ = [
     "objective",
     "print_progress",
     "rms_norm",
+    "sample",
     "save",
     "select",
     "split",

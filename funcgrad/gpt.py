@@ -99,12 +99,12 @@ class Gpt(NamedTuple):
 def layer_norm(gain: Array, x: jax.Array) -> jax.Array:
     """Return gain (x - mean) / sqrt(variance + 1e-5). Source: Ba et al. 2016."""
     x = x - x.mean(-1, keepdims=True)
-    return gain * x / jnp.sqrt((x**2).mean(-1, keepdims=True) + _EPSILON)
+    return x / jnp.sqrt((x**2).mean(-1, keepdims=True) + _EPSILON) * gain
 
 
 def rms_norm(gain: Array, x: jax.Array) -> jax.Array:
     """Return gain x / sqrt(mean(x^2) + 1e-5). Source: Zhang and Sennrich 2019."""
-    return gain * x / jnp.sqrt((x**2).mean(-1, keepdims=True) + _EPSILON)
+    return x / jnp.sqrt((x**2).mean(-1, keepdims=True) + _EPSILON) * gain
 
 
 def attention(
@@ -135,7 +135,7 @@ def block(
     and are written behind them.
     """
     qkv = norm(params.attention_norm, x) @ params.qkv
-    qkv = qkv.reshape(*x.shape[:-1], 3, heads, -1)
+    qkv = qkv.reshape(*x.shape[:-1], 3, heads, x.shape[-1] // heads)
     q, k, v = (qkv[..., i, :, :].swapaxes(-2, -3) for i in range(3))
     if past is None:
         seen = attention(q, k, v)
