@@ -69,7 +69,7 @@ def norm(x):
 
 
 def attention(x, block):
-    """Let each place mix the values of those up to itself, by how keys fit its query."""
+    """Mix the values of the places up to each, by how their keys fit its query."""
     batch, length, width = x.shape
     qkv = (x @ block.qkv).reshape(batch, length, 3, HEADS, width // HEADS)
     q, k, v = (qkv[:, :, i].swapaxes(1, 2) for i in range(3))

@@ -386,6 +386,20 @@ def test_tokens_that_are_refused(sentence):
             read(PARAMS, BAD_TOKENS[sentence])
 
 
+def test_a_cache_of_other_rows_is_refused():
+    cache, _ = MODEL.start(PARAMS, TOKENS[..., :0])
+    with pytest.raises(ValueError, match=r"the cache, shape \(2, 3\), got \(3,\): st"):
+        MODEL.step(PARAMS, cache, TOKENS[0, :, 0])
+
+
+def test_tokens_may_be_bytes():
+    """Numbers of one byte are those numbers, 255 for no -1."""
+    loss = jax.jit(fg.next_token(MODEL))
+    rows = TOKENS[0]
+    assert loss(PARAMS, rows.astype(np.uint8)) == loss(PARAMS, rows)
+    assert jnp.isnan(loss(PARAMS, np.array([0, 1, 255], np.uint8)))
+
+
 MLP = fg.mlp([3, 4]).init(KEY)
 BAD_PARAMS = {
     "its parameters first, GptParams of 2 blocks, got tuple: model.init": MLP,
@@ -396,8 +410,11 @@ BAD_PARAMS = {
     r"parameter .norm must be an array of shape \(8,\), got \(1,\)": PARAMS._replace(
         norm=jnp.ones(1)
     ),
-    r"the parameter .norm must be an array of shape \(8,\), got None": PARAMS._replace(
+    r"the parameter .norm must be an array of shape \(8,\), got float": PARAMS._replace(
         norm=1.0
+    ),
+    "the parameter .norm must hold floats, got int32": PARAMS._replace(
+        norm=jnp.ones(WIDTH, int)
     ),
     r"the parameter .positions must be .* got \(7, 8\)": PARAMS._replace(
         positions=jnp.ones((7, 8))
