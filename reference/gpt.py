@@ -219,6 +219,11 @@ class GPT(Module):
         `number` is what the Values shall hold: `float`, `Fraction` or `Ball`.
         `jax.tree.map(lambda a: a.tolist(), params)` makes the lists.
         """
+        if len(params) != 4:
+            raise ValueError(
+                f"a GPT needs params of four parts, (tokens, positions, blocks, norm), "
+                f"got {len(params)}"
+            )
         tokens, positions, blocks, _ = params
         model = cls(
             len(tokens),
@@ -280,10 +285,11 @@ def _fill(values: Any, numbers: Any, number: Callable[[Any], Any], at: str) -> N
     if isinstance(values, Value):
         values.data = Value(number(numbers)).data
         return
-    if len(values) != len(numbers):
+    given = len(numbers) if hasattr(numbers, "__len__") else "one number"
+    if len(values) != given:
         raise ValueError(
             f"{at} needs {len(values)} entries, by the widths of tokens and positions "
-            f"and funcgrad's layout, got {len(numbers)}"
+            f"and funcgrad's layout, got {given}"
         )
     for i, (value, item) in enumerate(zip(values, numbers, strict=True)):
         _fill(value, item, number, f"{at}[{i}]")

@@ -192,6 +192,14 @@ def test_fractions_meet_a_root():
             lambda: GPT.from_params((*model(width=2).to_params()[:3], [1.0]), heads=2),
             r"params\[3\] needs 2 entries, .* got 1",
         ),
+        (
+            lambda: GPT.from_params((*model(width=2).to_params()[:3], 1.0), heads=2),
+            r"params\[3\] needs 2 entries, .* got one number",
+        ),
+        (
+            lambda: GPT.from_params([([[1.0]], [0.0])], heads=1),
+            r"four parts, \(tokens, positions, blocks, norm\), got 1",
+        ),
     ],
 )
 def test_what_cannot_be_built_or_called(call, message):
