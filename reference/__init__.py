@@ -2,7 +2,8 @@
 
 from .drawing import draw
 from .engine import Value
+from .gpt import GPT
 from .nn import MLP, Layer, Module, Neuron
 from .numbers import Ball
 
-__all__ = ["MLP", "Ball", "Layer", "Module", "Neuron", "Value", "draw"]
+__all__ = ["GPT", "MLP", "Ball", "Layer", "Module", "Neuron", "Value", "draw"]

@@ -116,7 +116,11 @@ def bits_needed(params: Any, loss: str, x: Any, target: Any) -> int:
     where n is a power of two they are integers in that unit, exact if the bits suffice.
     """
     net = reference_net([(abs(w), abs(b)) for w, b in params], "linear", Fraction)
-    bound = reference_loss(net, loss, np.abs(x), -np.abs(target), Fraction)
+    return bits_of(reference_loss(net, loss, np.abs(x), -np.abs(target), Fraction))
+
+
+def bits_of(bound: Value) -> int:
+    """Return the significand that holds every number of this graph and its gradient."""
     bound.backward()
     nodes = bound.graph()
     numbers = [Fraction(v) for n in nodes for v in (n.data, n.grad)]
@@ -124,3 +128,10 @@ def bits_needed(params: Any, loss: str, x: Any, target: Any) -> int:
     if any(d & (d - 1) for d in denominators):
         return sys.maxsize  # a third is in no float: nothing but powers of two divides
     return int(max(map(abs, numbers)) * max(denominators)).bit_length()
+
+
+def ulps(value: Any, ball: Any) -> float:
+    """Return how far a float64 is from the truth, in units of its last place."""
+    nearest = float(ball)
+    distance = Fraction(float(value)) - Fraction(nearest)
+    return float(abs(distance) / Fraction(float(np.spacing(abs(nearest)))))

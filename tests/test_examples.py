@@ -66,6 +66,18 @@ def test_thousand_seeds(tmp_path):
     assert number(r"by (\S+) in the middle", printed) > 0.1
 
 
+def test_microgpt(tmp_path):
+    printed = run(tmp_path, EXAMPLES / "microgpt.py")
+    losses = re.findall(r"^ *\d+ +(\d\.\d+) +(\d\.\d+)$", printed, re.MULTILINE)
+    assert len(losses) == 15
+    for by_values, by_jax in losses:
+        # float64 and float32 part by some 1e-5 in 120 steps, printed in thousandths
+        assert abs(float(by_values) - float(by_jax)) < 0.0015
+    first, last = float(losses[0][0]), float(losses[-1][0])
+    assert first > 1.9 and last < 0.9
+    assert len(re.search(r"spelled: (.*)", printed)[1].split()) == 8
+
+
 def test_gpt_in_a_page(tmp_path):
     printed = run(tmp_path, EXAMPLES / "gpt_in_a_page.py")
     knowing_nothing = number(r"of the number of kinds: (\S+) nats", printed)

@@ -5,7 +5,6 @@ sum are rounded. Rounded to float32, whose last place is 2**29 times larger, it 
 the float32 nearest to the truth, which the scalar engine encloses in balls.
 """
 
-from fractions import Fraction
 from itertools import pairwise
 
 import exact
@@ -41,13 +40,6 @@ def problem(loss, sizes, rows, seed):
     return params, x, target
 
 
-def ulps(value, ball):
-    """Return how far a float64 is from the truth, in units of its last place."""
-    nearest = float(ball)
-    distance = Fraction(float(value)) - Fraction(nearest)
-    return float(abs(distance) / Fraction(float(np.spacing(abs(nearest)))))
-
-
 @pytest.mark.parametrize("loss", REAL_LOSSES)
 @pytest.mark.parametrize(("sizes", "rows"), SHAPES)
 def test_float64_gradient_rounds_to_the_ball_gradient(
@@ -70,7 +62,7 @@ def test_float64_gradient_rounds_to_the_ball_gradient(
                 np.float32(given).tolist()
                 == np.float32([float(ball) for ball in truth]).tolist()
             )
-            worst_ulps = max(worst_ulps, *map(ulps, given, truth))
+            worst_ulps = max(worst_ulps, *map(exact.ulps, given, truth))
     record_property(f"worst float64 gradient of {loss}, in ulp", worst_ulps)
 
 

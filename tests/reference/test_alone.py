@@ -31,13 +31,14 @@ print(*sorted(loaded - sys.stdlib_module_names - {"PACKAGE"}))
 """
 
 EXERCISE = """
-from reference import MLP, Value, draw
+from reference import GPT, MLP, Value, draw
 net = MLP(2, [2, 1], rng=random.Random(0))
 loss = (net([1.0, 2.0]).exp().log().sigmoid() - 1) ** 2
 loss.backward()
 draw(loss)
 exact = MLP.from_params(net.to_params(), "relu", number=Fraction)([1, 2])
 exact.backward()
+GPT(2, context=1, width=2, layers=1, heads=1).loss([0, 1]).backward()
 """
 
 
