@@ -5,8 +5,11 @@ import os
 import re
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from funcgrad.errors import InputError
 
 # The names that `_beside` gives.
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
@@ -46,6 +49,18 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         temporary.touch(exist_ok=False)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writable(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system says about a folder that cannot be written into words."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"the folder {folder} cannot be written: {error.strerror or error}: choose "
+            f"another folder, or make room there, or ask for the right to write"
+        ) from error
 
 
 def remove_temporaries(folder: str | os.PathLike[str]) -> None:

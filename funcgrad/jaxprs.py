@@ -56,6 +56,15 @@ def count(program: Any) -> tuple[float, float]:
     return scalars, terms
 
 
+def has_while(program: Any) -> bool:
+    """Tell whether a program has a loop whose turns nobody knows before it runs."""
+    jaxpr, _ = opened(program)
+    return any(
+        eqn.primitive.name == "while" or any(map(has_while, inner_programs(eqn)))
+        for eqn in jaxpr.eqns
+    )
+
+
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int] | None:
     """Return how many operands of a scan are constants and how many are carried.
 

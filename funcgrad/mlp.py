@@ -30,7 +30,10 @@ def linear(x: jax.Array) -> jax.Array:
 
 
 def neuron(
-    w: ArrayLike, b: ArrayLike, x: ArrayLike, activation: Activation = jnp.tanh
+    w: ArrayLike | Sequence[float],
+    b: ArrayLike,
+    x: ArrayLike | Sequence[float],
+    activation: Activation = jnp.tanh,
 ) -> jax.Array:
     """Return activation(w1 x1 + ... + wn xn + b) for `w` and `x` of shape (n,).
 

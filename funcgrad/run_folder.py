@@ -26,7 +26,7 @@ import numpy as np
 
 from funcgrad import checkpoint
 from funcgrad.errors import InputError
-from funcgrad.files import remove_temporaries, sync_folder
+from funcgrad.files import remove_temporaries, sync_folder, writable
 
 # One to go on from, and two should the newest be damaged.
 KEPT = 3
@@ -82,7 +82,7 @@ class RunFolder(NamedTuple):
         metadata = {_HEADER: header, _CHECKSUM: _sha256(header)}
         # The best one first: a run that is killed in between comes here again.
         names = [_BEST] * is_best + [f"step-{step:09d}.safetensors"]
-        with _writable(self.path):
+        with writable(self.path):
             for name in names:
                 checkpoint.save(self.path / name, tensors, metadata)
             sync_folder(self.path)
@@ -118,7 +118,7 @@ def open_run(
     """
     folder = Path(folder)
     with _held(folder):
-        with _writable(folder):
+        with writable(folder):
             found = _checkpoints(folder)
         if not found and (folder / _BEST).is_file():
             found = [folder / _BEST]
@@ -131,7 +131,7 @@ def open_run(
             )
         if found:
             _check_same(found[-1], identity)
-        with _writable(folder):
+        with writable(folder):
             remove_temporaries(folder)
         yield RunFolder(folder, dict(identity))
 
@@ -149,7 +149,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Make the folder, and hold its lock until this ends, or the process in any way."""
-    with _writable(folder):
+    with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -179,20 +179,6 @@ def _lock(file: int, folder: Path) -> None:
         raise InputError(
             f"must be on a disk where files can be locked, got {folder} "
             f"({error.strerror}): choose another folder",
-            "folder",
-        ) from error
-
-
-@contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    """Turn what the system says about a folder that cannot be written into words."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"must be one that can be written, got {folder} "
-            f"({error.strerror or error}): make room there or ask for the right to "
-            f"write, or choose another folder",
             "folder",
         ) from error
 

@@ -23,6 +23,9 @@ PAGES = [
     *sorted(set(DOCS.glob("*.md")) - {DOCS / "gradient-proof.md"}),
 ]
 ALL_PAGES = [*ROOT.glob("*.md"), *DOCS.glob("*.md")]
+# Eight runs of the command or of what it does, each of which the tests in cli/ and
+# tasks/ do in small.
+LONG = DOCS / "tables.md"
 
 
 def blocks(text):
@@ -60,7 +63,15 @@ def without_numbers(text):
     return [re.sub(r"\d[\d,.e-]*", "N", line) for line in text.split("\n") if line]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            page, id=page.name, marks=pytest.mark.exhaustive if page == LONG else ()
+        )
+        for page in PAGES
+    ],
+)
 def test_page_prints_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace, output = {"__name__": "__main__"}, ""

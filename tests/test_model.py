@@ -50,7 +50,7 @@ def test_a_net_in_bfloat16_is_the_same_on_small_integers():
     """Up to 256 a bfloat16 holds them all."""
     assert jnp.array_equal(LOW.apply(WHOLE, X), NET.apply(WHOLE, X))
     low, full = (
-        jax.grad(fg.objective(model, fg.squared_error))(WHOLE, (X, TARGET))
+        jax.jit(jax.grad(fg.objective(model, fg.squared_error)))(WHOLE, (X, TARGET))
         for model in (LOW, NET)
     )
     for a, b in zip(jax.tree.leaves(low), jax.tree.leaves(full), strict=True):

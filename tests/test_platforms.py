@@ -28,17 +28,17 @@ MODEL = fg.mlp([3, 4, 4, 1])
 OBJECTIVE = fg.objective(MODEL, fg.squared_error)
 
 
-def train(params, batch_size=None):
+def train(params, batch_size=None, steps=10):
     optimizer = optax.adam(1e-2)
     state = fg.init_state(params, optimizer)
     return fg.train(
-        OBJECTIVE, optimizer, state, DATA, steps=10, batch_size=batch_size, key=KEY
+        OBJECTIVE, optimizer, state, DATA, steps=steps, batch_size=batch_size, key=KEY
     )
 
 
-def train_many(rates, batch_size=None):
+def train_many(rates, batch_size=None, steps=10):
     return fg.train_many(
-        OBJECTIVE, optax.adam, MODEL.init, {"learning_rate": rates}, DATA, steps=10,
+        OBJECTIVE, optax.adam, MODEL.init, {"learning_rate": rates}, DATA, steps=steps,
         batch_size=batch_size, key=KEY,
     )  # fmt: skip
 
@@ -50,26 +50,31 @@ def numbers(result):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
 
 
+# An epoch has three batches: six steps are two, and ten leave a rest, which is compiled
+# a second time.
 @pytest.mark.parametrize(
-    ("run", "argument", "batch_size"),
+    ("run", "argument", "batch_size", "steps"),
     [
-        pytest.param(train, PARAMS, None, id="train-None"),
-        pytest.param(train, PARAMS, 2, id="train-2", marks=pytest.mark.exhaustive),
-        pytest.param(
-            train_many, RATES, None, id="train_many-None", marks=pytest.mark.exhaustive
+        pytest.param(train_many, RATES, 2, 6, id="train_many-2-6"),
+        *(
+            pytest.param(*case, 10, marks=pytest.mark.exhaustive)
+            for case in [
+                (train, PARAMS, None),
+                (train, PARAMS, 2),
+                (train_many, RATES, None),
+                (train_many, RATES, 2),
+            ]
         ),
-        pytest.param(train_many, RATES, 2, id="train_many-2"),
     ],
 )
-def test_a_whole_run_lowers_for_all_platforms_at_once(run, argument, batch_size):
-    exported = export.export(
-        jax.jit(lambda a: run(a, batch_size)), platforms=PLATFORMS
-    )(argument)
+def test_a_whole_run_lowers_for_all_platforms_at_once(run, argument, batch_size, steps):
+    jitted = jax.jit(lambda a: run(a, batch_size, steps))
+    exported = export.export(jitted, platforms=PLATFORMS)(argument)
     assert exported.platforms == tuple(PLATFORMS)
     # The program for three platforms picks its branch when it is compiled for one.
     for one, other in zip(
         numbers(exported.call(argument)),
-        numbers(jax.jit(lambda a: run(a, batch_size))(argument)),
+        numbers(jitted(argument)),
         strict=True,
     ):
         assert np.array_equal(one, other)

@@ -480,8 +480,8 @@ def test_a_full_disk_is_told_and_the_checkpoint_before_stays(folder, monkeypatch
         with open_run(folder, SAME, resume=True) as run, monkeypatch.context() as patch:
             patch.setattr(os, call, full)
             text = sentence(run.write, 6, state_at(6), history_at(6), True)
-        assert text.startswith(f"folder must be one that can be written, got {folder} ")
-        assert "(No space left on device): make room there" in text
+        assert text.startswith(f"the folder {folder} cannot be written: No space left")
+        assert "on device: choose another folder, or make room there" in text
         assert names(folder) == before
     assert_is(go_on(folder), 5)
 
@@ -504,7 +504,7 @@ def test_a_file_that_the_system_cuts_short_is_told(folder):
     with open_run(folder, SAME, resume=True) as run:
         with files_of_at_most(50_000):
             text = sentence(run.write, 6, large, {})
-        assert "(File too large): make room there" in text
+        assert "cannot be written: File too large: choose another folder" in text
         assert names(folder) == before
         run.write(6, state_at(6), history_at(6))
     assert_is(go_on(folder), 6)
@@ -514,8 +514,8 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     for name, reason in {"file": "File exists", "file/a": "Not a directory"}.items():
         text = sentence(go_on, tmp_path / name)
-        assert f"folder must be one that can be written, got {tmp_path / name}" in text
-        assert f"({reason}): make room there or ask for the right to write" in text
+        assert f"folder {tmp_path / name} cannot be written: {reason}: choose" in text
+        assert "or make room there, or ask for the right to write" in text
 
 
 def test_a_folder_that_cannot_be_written_is_told(folder):
@@ -527,7 +527,7 @@ def test_a_folder_that_cannot_be_written_is_told(folder):
             text = sentence(run.write, 6, state_at(6), history_at(6))
         finally:
             folder.chmod(0o755)
-    assert "(Permission denied): make room there or ask for the right" in text
+    assert "cannot be written: Permission denied: choose another folder" in text
     assert_is(go_on(folder), 5)
 
 

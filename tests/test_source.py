@@ -1,6 +1,7 @@
 """The rules of the house, read off the source, each with a test that it can fail."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ FLOORS = (
 )
 
 
+@cache
 def sources(*folders, root=ROOT):
     """Return {path from the root: its syntax tree} of all Python files."""
     return {

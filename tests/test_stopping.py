@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -84,7 +86,8 @@ def short_calls(monkeypatch):
 
     def cut():
         monkeypatch.setattr(groups, "SECONDS_OF_LONGEST_CALL", 1e-12)
-        monkeypatch.setattr(groups, "steps_in", lambda seconds_a_step: 8)
+        monkeypatch.setattr(groups, "SECONDS_OF_A_PART", 1e-12)
+        monkeypatch.setattr(groups, "FEWEST_STEPS_OF_A_PART", 8)
 
     monkeypatch.setattr(groups, "cores", lambda: 1)
     return cut
@@ -127,3 +130,23 @@ def test_what_progress_raises_ends_the_run(short_calls):
     with pytest.raises(ArithmeticError, match="enough"):
         small_run(integer_problem, 8, every=3, progress=progress)
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("is_counted", [True, False])
+def test_a_loop_of_unknown_length_is_not_taken_for_a_short_one(is_counted):
+    """Its first call begins the run, and the second one takes the fewest steps."""
+
+    def draw(key, source):
+        if is_counted:
+            return source
+        return jax.lax.while_loop(lambda x: x < 3, lambda x: x + 1, source)
+
+    seen = []
+    _, losses = fg.train_many(
+        lambda w, x: w * x, optax.sgd, lambda key: jnp.ones(()),
+        {"learning_rate": np.full(4, 0.5)}, fg.Drawn(draw, jnp.float32(3)), steps=50,
+        key=KEY, progress=lambda *now: seen.append(now),
+    )  # fmt: skip
+    assert losses[:, :2].tolist() == [[3, 3 * (1 - 1.5)]] * 4
+    assert seen[-1] == (4, 4)
+    assert (len(seen) == 1) == is_counted

@@ -31,6 +31,7 @@ def test_apply() -> None:
     assert MODEL.apply(PARAMS, X.tolist()).tolist() == ANSWERS
     assert fg.layer(PARAMS[0], X, fg.linear).tolist() == ANSWERS
     assert fg.neuron(X[0], np.float32(0), X[0], fg.linear) == 5
+    assert fg.neuron([1.0, 2.0], 0.5, [3, 4], fg.linear) == 11.5
 
 
 def test_a_gpt_is_a_model() -> None:

@@ -22,7 +22,7 @@ from jax import lax
 
 from funcgrad.fast.options import compiler_options
 from funcgrad.fast.vmap_last import vmap_last
-from funcgrad.jaxprs import count
+from funcgrad.jaxprs import count, has_while
 
 # Operations of a step that a group may have on a CPU, and members at most: few enough
 # that XLA keeps to one core for each of its loops, and leaves the other to the next.
@@ -43,8 +43,11 @@ FEWEST_CALLS_OF_A_WORKER = 4
 # took so many times as long, or as short, the rest is cut anew.
 SECONDS_OF_LONGEST_CALL = 0.5
 SECONDS_OF_A_PART = 0.2
-SECONDS_OF_AN_OPERATION = 3e-11
+# More than most take, so that no call is too long to be stopped: docs/speed.md.
+SECONDS_OF_AN_OPERATION = 8e-11
 TOO_LONG, TOO_SHORT = 2.0, 0.1
+# A power of two. A loop of one turn is compiled into another program.
+FEWEST_STEPS_OF_A_PART = 2
 
 # From so many members on, half a vector register, they lie along the last axis.
 FEWEST_LANES = 8
@@ -183,7 +186,7 @@ def map_members(
     whole = [compiled(parts, None, device, longest) for device in devices]
     is_cut, most = whole[0].call is None, length
     if is_cut:
-        most = steps_in(whole[0].seconds / (groups_a_call * length))
+        most = _steps_in(whole[0].seconds / (groups_a_call * length))
         groups_a_call = 1
 
     def next_call(group: _Group) -> tuple[int, Any]:
@@ -223,7 +226,7 @@ def map_members(
             ratio = seconds / SECONDS_OF_A_PART
             is_measured = is_cut and steps and limit == most and group.done < length
             if is_measured and not TOO_SHORT < ratio < TOO_LONG:
-                most = steps_in(seconds / steps)
+                most = _steps_in(seconds / steps)
             done += group.members * steps
             if progress is not None:
                 progress(done // length, members)
@@ -261,13 +264,10 @@ def _do_parts(
     return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *outs)
 
 
-def steps_in(seconds_a_step: float) -> int:
-    """Return how many steps a part has, a power of two, so that few differ.
-
-    They are at least two: a loop of one turn is compiled into another program.
-    """
-    steps = SECONDS_OF_A_PART / seconds_a_step
-    return 2 ** max(1, round(math.log2(steps)))
+def _steps_in(seconds_a_step: float) -> int:
+    """Return how many steps a part has, a power of two, so that few differ."""
+    steps = max(SECONDS_OF_A_PART / seconds_a_step, FEWEST_STEPS_OF_A_PART)
+    return 2 ** round(math.log2(steps))
 
 
 def _result(group: _Group) -> tuple[Any, Any]:
@@ -303,7 +303,10 @@ def group_sizes(work: Work, members: int, device: Any, workers: int) -> tuple[in
 
 
 class _Program(NamedTuple):
-    """How long a call takes by estimate, and the call, if it is not too long."""
+    """How long a call takes by estimate, and the call, if it is not too long.
+
+    Where a `while` loop is in it, as in a user's draws, nobody knows: infinite seconds.
+    """
 
     seconds: float
     call: Callable[..., Any] | None
@@ -346,6 +349,8 @@ def _compile(
         *jax.tree.unflatten(tree, placed)
     )
     seconds = SECONDS_OF_AN_OPERATION * sum(count(traced.jaxpr))
+    if has_while(traced.jaxpr):
+        seconds = math.inf
     is_short = seconds <= longest
     return _Program(seconds, traced.lower().compile() if is_short else None)
 

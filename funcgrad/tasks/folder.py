@@ -17,6 +17,7 @@ import numpy as np
 
 from funcgrad import plots
 from funcgrad.errors import InputError
+from funcgrad.files import writable
 from funcgrad.tasks.sweeping import Swept
 from funcgrad.tasks.text import TrainedText
 from funcgrad.tasks.training import CHECKPOINTS, Trained
@@ -68,7 +69,7 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool = True) -> N
     Without `overwrite` it must not hold another run, not even a file of one.
     """
     folder = Path(folder)
-    with _writable(folder):
+    with writable(folder):
         existing = _existing(folder)
         if existing == folder.absolute() and not folder.is_dir():
             raise InputError(f"{folder} is a file: choose another folder")
@@ -127,7 +128,7 @@ def _staged(folder: str | os.PathLike[str]) -> Iterator[Path]:
     folder = Path(folder)
     check_folder(folder)
     with (
-        _writable(folder),
+        writable(folder),
         tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_existing(folder)) as stage,
     ):
         yield Path(stage)
@@ -207,17 +208,6 @@ def _late_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
     if came and callable(usual):
         usual(*came[0])
-
-
-@contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"the folder {folder} cannot be written: {error.strerror}: choose another "
-            f"folder"
-        ) from error
 
 
 def _pictures(trained: Trained) -> dict[str, Any]:

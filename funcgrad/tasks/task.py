@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import numpy as np
 
-from funcgrad.batches import permutation
 from funcgrad.data import columns, points, table
 from funcgrad.data.columns import Category, Column, Number
 from funcgrad.errors import InputError, did_you_mean, listed
+from funcgrad.rows import split
 from funcgrad.tasks import recipe
 from funcgrad.tasks.recipe import Recipe
 
@@ -114,11 +114,10 @@ def set_aside(task: Task, share: float, *, seed: int = points.SEED) -> Task:
         )
     # The first two numbers are those of the weights and the batches.
     drawn = np.random.SeedSequence(seed).generate_state(3)[2]
-    order = np.asarray(permutation(jax.random.key(drawn), len(rows)))
-    count = min(max(1, round(share * len(rows))), len(rows) - 1)
+    seen, kept = split(rows, jax.random.key(drawn), float(share))
     validation = np.zeros(len(task.x), bool)
-    validation[rows[order[:count]]] = True
-    own = recipe.within(task.recipe, len(rows) - count)
+    validation[kept] = True
+    own = recipe.within(task.recipe, len(seen))
     return task._replace(validation=validation, recipe=own)
 
 

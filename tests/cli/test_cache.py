@@ -57,18 +57,16 @@ def test_without_a_home_there_is_no_folder(monkeypatch):
 @pytest.fixture
 def kept(monkeypatch, tmp_path):
     """Return a function that tells in which folder JAX would keep things."""
-    config = SimpleNamespace(
-        jax_compilation_cache_dir=None, jax_enable_compilation_cache=True
-    )
-    config.update = lambda name, value: setattr(config, name, value)
+    values = {"jax_compilation_cache_dir": None, "jax_enable_compilation_cache": True}
+    config = SimpleNamespace(values=values, update=values.__setitem__)
     monkeypatch.setattr(cache, "jax", SimpleNamespace(config=config))
     monkeypatch.setattr(jaxlib.version, "__version_info__", (0, 12, 0))
     monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "deep/funcgrad")
 
     def folder(**changed):
-        vars(config).update(changed)
+        values.update(changed)
         cache.keep_compiled()
-        return config.jax_compilation_cache_dir
+        return values["jax_compilation_cache_dir"]
 
     return folder
 

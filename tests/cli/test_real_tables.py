@@ -19,7 +19,13 @@ import funcgrad as fg
 from funcgrad import cli, tasks
 from funcgrad.data import Predictor
 
-NAMES = ("iris", "breast_cancer", "digits", "diabetes")
+# Of three classes, of two, of ten with 64 columns, and a quantity.
+NAMES = (
+    "iris",
+    "breast_cancer",
+    pytest.param("digits", marks=pytest.mark.exhaustive),
+    "diabetes",
+)
 
 
 @pytest.fixture(scope="module", params=NAMES)

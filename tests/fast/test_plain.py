@@ -13,8 +13,10 @@ from funcgrad import ensemble
 
 
 def runs():
-    """Return what train, fit and train_many make of whole numbers, compiled afresh."""
-    jax.clear_caches()
+    """Return what train, fit and train_many make of whole numbers.
+
+    They are compiled afresh, as the objective is a new one each time.
+    """
     model, objective, data = integer_problem()
     optimizer = optax.sgd(1 / 64)
     params = model.init(KEY)

@@ -303,7 +303,7 @@ def mutated(case, mutation):
     return mutant, floats, weights
 
 
-@pytest.mark.parametrize(("family", "name"), by_name(every=5))
+@pytest.mark.parametrize(("family", "name"), by_name(every=8))
 def test_every_mutant_of_every_primitive_is_caught(family, name, record_property):
     """All mutants of a case are outputs of one function, so one compilation serves."""
     with jax.enable_x64(True):
