@@ -47,7 +47,8 @@ each_form = pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("length", [0, 1, CONTEXT])
 def test_any_leading_axes_and_any_length(lead, length):
     tokens = np.zeros((*lead, length), int)
-    assert MODEL.apply(PARAMS, tokens).shape == (*lead, length, VOCAB)
+    logits = jax.eval_shape(MODEL.apply, PARAMS, tokens)
+    assert logits.shape == (*lead, length, VOCAB)
 
 
 def test_the_parameters_of_a_gpt():
@@ -111,7 +112,9 @@ def by_hand(params, tokens, heads, activation, norm):
         return gain * x / np.sqrt(np.mean(x**2) + 1e-5)
 
     def act(x):
-        return np.asarray(activation(jnp.asarray(x)))
+        if activation is jax.nn.relu:
+            return np.maximum(x, 0)
+        return x / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
 
     xs = [params.tokens[t] + params.positions[i] for i, t in enumerate(tokens)]
     width = xs[0].size
@@ -131,12 +134,12 @@ def by_hand(params, tokens, heads, activation, norm):
 
 
 @each_form
-@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("heads", [1, 4])
 def test_logits_are_those_by_hand(form, heads):
     with jax.enable_x64(True):
         model = make(form, heads=heads)
         params = large(model.init(KEY, jnp.float64))
-        given = model.apply(params, TOKENS[0, 0])
+        given = jax.jit(model.apply)(params, TOKENS[0, 0])
         as_numpy = jax.tree.map(np.asarray, params)
         wanted = by_hand(as_numpy, TOKENS[0, 0], heads, *FORMS[form].values())
         assert np.abs(given - wanted).max() < ROUNDING
@@ -171,8 +174,8 @@ def test_the_cache_gives_the_logits_of_apply(form, begun):
     with jax.enable_x64(True):
         model = make(form)
         params = large(model.init(KEY, jnp.float64))
-        wanted = model.apply(params, TOKENS)
-        cache, logits = model.start(params, TOKENS[..., :begun])
+        wanted = jax.jit(model.apply)(params, TOKENS)
+        cache, logits = jax.jit(model.start)(params, TOKENS[..., :begun])
         assert np.allclose(logits, wanted[..., :begun, :], atol=ROUNDING, rtol=0)
         step = jax.jit(model.step)
         for t in range(begun, CONTEXT):
@@ -302,36 +305,24 @@ def test_a_step_is_a_step_of_fit_and_of_many():
     assert states.params.tokens.shape == (2, VOCAB, 8)
 
 
-def test_windows_drawn_in_the_run():
-    def draw(key, tokens):
-        starts = jax.random.randint(key, (8,), 0, len(tokens) - CONTEXT)
-        return tokens[starts[:, None] + jnp.arange(CONTEXT + 1)]
-
-    data, model = fg.Drawn(draw, jnp.asarray(TEXT)), make(**SMALL)
-    optimizer = optax.adam(RATE)
-    state = fg.init_state(model.init(KEY), optimizer)
-    _, losses = jax.jit(
-        lambda state, data: fg.train(
-            fg.next_token(model), optimizer, state, data, steps=60, key=KEY
-        )
-    )(state, data)
-    assert losses[-1] < 0.5
-
-
 def test_saved_and_loaded(tmp_path):
     fg.save(tmp_path / "gpt.safetensors", PARAMS)
     loaded = fg.load(tmp_path / "gpt.safetensors", MODEL.init(jax.random.key(1)))
     assert isinstance(loaded.blocks[1], fg.Block)
-    assert (MODEL.apply(loaded, TOKENS) == MODEL.apply(PARAMS, TOKENS)).all()
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), loaded, PARAMS)
+    assert all(jax.tree.leaves(same))
 
 
 def test_a_model_wherever_one_is_wanted():
     loss = fg.objective(MODEL, fg.cross_entropy)
     rows = TOKENS[0]
-    given = loss(PARAMS, (rows[:, :-1], rows[:, 1:]))
-    assert given == fg.next_token(MODEL)(PARAMS, rows)
+    given = jax.jit(loss)(PARAMS, (rows[:, :-1], rows[:, 1:]))
+    # The one divides by the number of entries, the other by the sum of their weights.
+    other = jax.jit(fg.next_token(MODEL))(PARAMS, rows)
+    assert abs(given - other) < 8 * np.spacing(np.float32(other))
     narrow = jax.jit(fg.cast(MODEL, jnp.bfloat16).apply)(PARAMS, TOKENS)
-    assert narrow.dtype == jnp.float32 and (narrow != MODEL.apply(PARAMS, TOKENS)).any()
+    wide = jax.jit(MODEL.apply)(PARAMS, TOKENS)
+    assert narrow.dtype == jnp.float32 and (narrow != wide).any()
 
 
 @each_form
