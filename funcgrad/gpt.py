@@ -17,6 +17,8 @@ from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
 from funcgrad.arguments import Array, at_least, check_function, check_key
+from funcgrad.fast.kept import kept
+from funcgrad.gpt_checks import check_params, check_room, checked_tokens
 from funcgrad.losses import check_values, cross_entropy
 from funcgrad.mlp import Activation
 from funcgrad.model import AnyModel, Objective, Params
@@ -117,7 +119,7 @@ def attention(
     """
     scores = q @ k.swapaxes(-1, -2) * q.shape[-1] ** -0.5
     is_seen = jnp.arange(k.shape[-2]) <= offset + jnp.arange(q.shape[-2])[:, None]
-    return jax.nn.softmax(jnp.where(is_seen, scores, -jnp.inf)) @ v
+    return kept(jax.nn.softmax(kept(jnp.where(is_seen, scores, -jnp.inf)))) @ v
 
 
 def block(
@@ -144,9 +146,9 @@ def block(
         values = lax.dynamic_update_slice_in_dim(past.values, v, past.read, -2)
         seen = attention(q, keys, values, past.read)
         past = Past(keys, values, past.read + x.shape[-2])
-    x = x + seen.swapaxes(-2, -3).reshape(x.shape) @ params.out
-    x = x + activation(norm(params.feed_norm, x) @ params.up) @ params.down
-    return x, past
+    x = kept(x + seen.swapaxes(-2, -3).reshape(x.shape) @ params.out)
+    x = x + activation(kept(norm(params.feed_norm, x) @ params.up)) @ params.down
+    return kept(x), past
 
 
 def gpt(
@@ -189,26 +191,10 @@ def gpt(
     def init(key: jax.Array, dtype: DTypeLike = jnp.float32) -> GptParams:
         check_key("init", key)
         token_key, position_key, *keys = jax.random.split(key, 2 + layers)
-        end = 1 / math.sqrt(2 * layers)
-
-        def normal(key: jax.Array, *shape: int, scale: float = 1.0) -> jax.Array:
-            return _STD * scale * jax.random.normal(key, shape, dtype)
-
-        def draw(key: jax.Array) -> Block:
-            one, two, three, four = jax.random.split(key, 4)
-            return Block(
-                attention_norm=jnp.ones(width, dtype),
-                qkv=normal(one, width, 3 * width),
-                out=normal(two, width, width, scale=end),
-                feed_norm=jnp.ones(width, dtype),
-                up=normal(three, width, 4 * width),
-                down=normal(four, 4 * width, width, scale=end),
-            )
-
         return GptParams(
-            tokens=normal(token_key, vocab, width),
-            positions=normal(position_key, context, width),
-            blocks=tuple(map(draw, keys)),
+            tokens=_normal(token_key, (vocab, width), dtype),
+            positions=_normal(position_key, (context, width), dtype),
+            blocks=tuple(_draw_block(k, width, layers, dtype) for k in keys),
             norm=jnp.ones(width, dtype),
         )
 
@@ -227,26 +213,21 @@ def gpt(
         return tuple(after), norm(params.norm, x) @ params.tokens.T
 
     def apply(params: Params, tokens: ArrayLike) -> jax.Array:
-        _check_params(shapes, params)
-        _, logits = read(params, _tokens(tokens, vocab, context), None)
+        check_params(shapes, params)
+        _, logits = read(params, checked_tokens(tokens, vocab, context), None)
         return logits
 
     def start(params: Params, tokens: ArrayLike) -> tuple[Cache, jax.Array]:
-        _check_params(shapes, params)
-        tokens = _tokens(tokens, vocab, context)
+        check_params(shapes, params)
+        tokens = checked_tokens(tokens, vocab, context)
         room = (*tokens.shape[:-1], heads, context, width // heads)
         empty = jnp.zeros(room, params.tokens.dtype)
         return read(params, tokens, (Past(empty, empty, jnp.int32(0)),) * layers)
 
     def step(params: Params, cache: Cache, token: ArrayLike) -> tuple[Cache, jax.Array]:
-        _check_params(shapes, params)
-        done = cache[0].read
-        if not isinstance(done, jax.core.Tracer) and done >= context:
-            raise ValueError(
-                f"step needs room in the cache, got one that is full with {done} "
-                f"tokens, the model's context: start again with the last of them"
-            )
-        tokens = _tokens(jnp.asarray(token)[..., None], vocab, context)
+        check_params(shapes, params)
+        tokens = checked_tokens(jnp.asarray(token)[..., None], vocab, context)
+        check_room(cache[0].keys.shape, cache[0].read, tokens)
         cache, logits = read(params, tokens, cache)
         return cache, logits[..., 0, :]
 
@@ -283,8 +264,9 @@ def next_token(model: AnyModel, ignore: int = -1) -> Objective:
             f"with a token to foretell, one at least behind the first that is not "
             f"{ignore}",
         )
-        is_kept = rows != ignore
-        tokens = jnp.where(is_kept, rows, 0)
+        tokens = rows.astype(jnp.int32)
+        is_kept = tokens != ignore
+        tokens = jnp.where(is_kept, tokens, 0)
         logits = model.apply(params, tokens[..., :-1])
         vocab = logits.shape[-1]
         check_values(
@@ -300,48 +282,20 @@ def next_token(model: AnyModel, ignore: int = -1) -> Objective:
     return f
 
 
-def _tokens(tokens: ArrayLike, vocab: int, context: int) -> jax.Array:
-    """Return `tokens` as an array, or say why the model cannot read them."""
-    tokens = jnp.asarray(tokens)
-    if not jnp.issubdtype(tokens.dtype, jnp.integer):
-        raise ValueError(
-            f"the model reads tokens, whole numbers, got {tokens.dtype}: convert them "
-            f"with tokens.astype(int)"
-        )
-    if tokens.ndim == 0 or tokens.shape[-1] > context:
-        raise ValueError(
-            f"the model reads rows of {context} tokens at most, the context that it "
-            f"was made with, got tokens of shape {tokens.shape}: cut the last axis"
-        )
-    check_values(
-        "the model",
-        "tokens",
-        tokens,
-        lambda t: (t >= 0) & (t < vocab),
-        f"from 0 to {vocab - 1}, as it has {vocab}",
+def _draw_block(key: jax.Array, width: int, layers: int, dtype: DTypeLike) -> Block:
+    keys = jax.random.split(key, 4)
+    end = _STD / math.sqrt(2 * layers)
+    return Block(
+        attention_norm=jnp.ones(width, dtype),
+        qkv=_normal(keys[0], (width, 3 * width), dtype),
+        out=_normal(keys[1], (width, width), dtype, end),
+        feed_norm=jnp.ones(width, dtype),
+        up=_normal(keys[2], (width, 4 * width), dtype),
+        down=_normal(keys[3], (4 * width, width), dtype, end),
     )
-    return tokens
 
 
-def _check_params(shapes: GptParams, params: Any) -> None:
-    """Raise unless `params` are those of the model with arrays of these shapes."""
-    wanted, given = (
-        {
-            jax.tree_util.keystr(path): getattr(leaf, "shape", None)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        }
-        for tree in (shapes, params)
-    )
-    if not isinstance(params, GptParams) or wanted.keys() != given.keys():
-        raise ValueError(
-            f"the model needs its parameters first, GptParams of "
-            f"{len(shapes.blocks)} blocks, got {type(params).__name__}"
-            f"{f' of {len(params.blocks)}' if isinstance(params, GptParams) else ''}: "
-            f"model.init(key) makes them"
-        )
-    for name, shape in wanted.items():
-        if given[name] != shape:
-            raise ValueError(
-                f"the parameter {name} must be an array of shape {shape}, got "
-                f"{given[name]}: pass those that the model's own init made"
-            )
+def _normal(
+    key: jax.Array, shape: tuple[int, int], dtype: DTypeLike, std: float = _STD
+) -> jax.Array:
+    return std * jax.random.normal(key, shape, dtype)

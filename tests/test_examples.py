@@ -66,6 +66,17 @@ def test_thousand_seeds(tmp_path):
     assert number(r"by (\S+) in the middle", printed) > 0.1
 
 
+def test_gpt_in_a_page(tmp_path):
+    printed = run(tmp_path, EXAMPLES / "gpt_in_a_page.py")
+    knowing_nothing = number(r"of the number of kinds: (\S+) nats", printed)
+    assert abs(number(r"loss at first: (\S+)", printed) - knowing_nothing) < 0.2
+    counting = number(r"counting characters: (\S+)", printed)
+    assert number(r"loss at last: (\S+)", printed) < counting - 0.5
+    # A sample of 200 characters, among which words are parted.
+    _, text = printed.split("a sample: ")
+    assert len(text) > 200 and text.count(" ") > 10
+
+
 def test_my_rule(tmp_path):
     options = ("-q", "-p", "no:cacheprovider")
     printed = run(tmp_path, "-m", "pytest", *options, EXAMPLES / "test_my_rule.py")

@@ -17,7 +17,7 @@ PUBLIC_ALL_THE_SAME = {"_replace", "_asdict", "_fields", "_make", "_prev", "_op"
 FLOORS = (
     ("arguments", "errors", "version", "files", "jaxprs", "notebook"),
     ("fast",),
-    ("model", "mlp", "gpt", "losses", "regularization"),
+    ("model", "mlp", "gpt", "gpt_checks", "losses", "regularization"),
     ("batches", "rows", "training", "data_checks", "history", "validation", "sampling"),
     ("checkpoint", "run_identity", "run_folder", "watching", "fitting"),
     ("ensemble", "plots", "data", "testing"),

@@ -33,6 +33,20 @@ def test_apply() -> None:
     assert fg.neuron(X[0], np.float32(0), X[0], fg.linear) == 5
 
 
+def test_a_gpt_is_a_model() -> None:
+    model = fg.gpt(3, context=4, width=4, layers=1, heads=2, norm=fg.rms_norm)
+    params = model.init(KEY)
+    rows = np.array([[0, 1, 2, -1, -1]])
+    assert fg.next_token(model)(params, rows).shape == ()
+    assert fg.objective(model, fg.cross_entropy)(params, (LABELS, LABELS)).shape == ()
+    assert fg.cast(model, jnp.bfloat16).apply(params, LABELS).shape == (3, 3)
+    cache, logits = model.start(params, LABELS)
+    assert model.step(params, cache, np.int32(1))[1].shape == logits[0].shape
+    drawn = fg.sample(model, params, KEY, prompt=LABELS, length=2, temperature=0.5)
+    assert drawn.shape == (2,)
+    assert params.blocks[0].qkv.shape == (4, 12)
+
+
 def test_a_model_of_ones_own_may_say_what_it_takes() -> None:
     def init(key: jax.Array) -> jax.Array:
         return jnp.ones(2)
