@@ -286,11 +286,14 @@ def group_sizes(work: Work, members: int, device: Any, workers: int) -> tuple[in
     """Return how many members run side by side, and how many such groups in a call."""
     numbers, operations, is_in_loops, steps = work
     if device.platform == "cpu":
-        most = min(MOST_MEMBERS_OF_A_GROUP, int(OPERATIONS_OF_A_GROUP / operations))
-        if most < FEWEST_LANES and not is_in_loops:
-            side_by_side = int(OPERATIONS_SIDE_BY_SIDE / operations)
+        most = OPERATIONS_OF_A_GROUP / operations
+        if most >= FEWEST_LANES:
+            # Lanes of which some do not fill a register take up to four times as long.
+            most = FEWEST_LANES * round(most / FEWEST_LANES)
+        elif not is_in_loops:
+            side_by_side = OPERATIONS_SIDE_BY_SIDE / operations
             most = max(most, min(side_by_side, FEWEST_LANES - 1))
-        size = max(1, min(most, members))
+        size = max(1, min(int(most), members, MOST_MEMBERS_OF_A_GROUP))
         seconds = max(1, steps) * size * operations * SECONDS_OF_AN_OPERATION
         fair_share = -(-members // (size * workers * FEWEST_CALLS_OF_A_WORKER))
         return size, max(1, min(int(SECONDS_OF_A_CALL / seconds), fair_share))

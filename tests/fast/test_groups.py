@@ -13,6 +13,8 @@ import funcgrad as fg
 from funcgrad import ensemble
 from funcgrad.fast import groups
 
+HAS_LOOPS = jax.__version_info__ >= (0, 11)
+
 
 def test_groups_and_calls_do_not_change_results(monkeypatch):
     """Five members in three groups, in one, and in three that share two calls."""
@@ -188,12 +190,13 @@ def bigrams(tokens, width):
     ("problem", "rows", "size"),
     [
         (layers([3, 4, 4, 1]), 4, 64),  # as many as there may be, in lanes
-        (layers([4, 8, 8, 2]), 16, 15),
+        # Whole registers, and half as many where sums are written out, JAX being old.
+        (layers([4, 8, 8, 2]), 16, 16 if HAS_LOOPS else 8),
         # Products in loops, alone; where JAX is too old for loops they are dots.
-        (layers([2, 16, 16, 1]), 100, 1 if jax.__version_info__ >= (0, 11) else 7),
+        (layers([2, 16, 16, 1]), 100, 1 if HAS_LOOPS else 7),
         (layers([16, 64, 64, 1]), 32, 7),  # dots, which others share, in no lanes
         (layers([16, 64, 64, 1]), 1000, 1),
-        (bigrams(27, 16), 4, 12),
+        (bigrams(27, 16), 4, 16),
         (bigrams(27, 16), 100, 7),  # the same two rows, of more tokens each
         (bigrams(27, 16), 2000, 1),
     ],
