@@ -287,10 +287,10 @@ def group_sizes(work: Work, members: int, device: Any, workers: int) -> tuple[in
     numbers, operations, is_in_loops, steps = work
     if device.platform == "cpu":
         most = OPERATIONS_OF_A_GROUP / operations
-        if most >= FEWEST_LANES:
+        if is_in_loops or most >= FEWEST_LANES:
             # Lanes of which some do not fill a register take up to four times as long.
             most = FEWEST_LANES * round(most / FEWEST_LANES)
-        elif not is_in_loops:
+        else:
             side_by_side = OPERATIONS_SIDE_BY_SIDE / operations
             most = max(most, min(side_by_side, FEWEST_LANES - 1))
         size = max(1, min(int(most), members, MOST_MEMBERS_OF_A_GROUP))

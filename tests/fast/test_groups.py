@@ -194,6 +194,7 @@ def bigrams(tokens, width):
         (layers([4, 8, 8, 2]), 16, 16 if HAS_LOOPS else 8),
         # Products in loops, alone; where JAX is too old for loops they are dots.
         (layers([2, 16, 16, 1]), 100, 1 if HAS_LOOPS else 7),
+        (layers([8, 16, 1]), 32, 8 if HAS_LOOPS else 7),
         (layers([16, 64, 64, 1]), 32, 7),  # dots, which others share, in no lanes
         (layers([16, 64, 64, 1]), 1000, 1),
         (bigrams(27, 16), 4, 16),
