@@ -1,0 +1,112 @@
+"""What runs leave behind in a process levels off, however many there are.
+
+Each kind of run has a process of its own, whose memory is looked at after Python and
+the allocator gave back what nobody holds.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import funcgrad as fg
+
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.skipif(sys.platform != "linux", reason="asks glibc, and Linux"),
+]
+
+MODEL, SGD, KEY = fg.mlp([3, 4, 4, 1]), optax.sgd(0.05), jax.random.key(0)
+DATA = (np.ones((4, 3), np.float32), np.ones((4, 1), np.float32))
+# So many programs are kept of earlier runs, in `watching` and in `fast.groups`.
+KEPT = 32
+
+
+def fit(objective):
+    params = MODEL.init(KEY)
+    fg.fit(objective, SGD, params, DATA, steps=10, progress=None)
+
+
+def train_many(objective):
+    rates = {"learning_rate": np.full(20, 0.05)}
+    fg.train_many(objective, optax.sgd, MODEL.init, rates, DATA, steps=10, key=KEY)
+
+
+def bare_jit(objective):
+    jax.block_until_ready(jax.jit(objective)(MODEL.init(KEY), DATA))
+
+
+def memory():
+    """Return how many bytes this process holds, of those that somebody needs."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def grown(run, times):
+    """Return by how many bytes memory grows with so many runs of new objectives."""
+    before = memory()
+    for _ in range(times):
+        loss = fg.objective(MODEL, fg.squared_error)
+        run(lambda params, batch, loss=loss: loss(params, batch) * jnp.float32(0.5))
+    return memory() - before
+
+
+def measure(name, last):
+    """Print the growth by the programs that are kept, by the last runs, by bare jit."""
+    run = {"fit": fit, "train_many": train_many}[name]
+    for warm in (run, bare_jit):
+        grown(warm, 1)
+    filling = grown(run, KEPT)
+    grown(run, max(0, last - KEPT - 1))
+    print(json.dumps([filling, grown(run, last), grown(bare_jit, last)]))
+
+
+def in_a_process(name, last, before=""):
+    program = f"import jax, optax; {before}\nimport test_memory as t; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}t.measure({name!r}, {last})"],
+        env={**os.environ, "PYTHONPATH": os.path.dirname(__file__)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    filling, runs, jits = json.loads(done.stdout.splitlines()[-1])
+    # A leak keeps a program for each run; the rest is as much as one takes.
+    return runs, jits + filling / KEPT
+
+
+RUNS = pytest.mark.parametrize("name", ["fit", "train_many"])
+
+
+@RUNS
+def test_of_two_hundred_runs_the_last_hundred_take_no_memory(name, record_property):
+    growth, bound = in_a_process(name, 100)
+    record_property(f"bytes by which 100 {name} grow", growth)
+    assert growth <= bound
+
+
+# Before funcgrad is there, to make its caches keep everything.
+UNBOUNDED = """
+import functools
+lru_cache = functools.lru_cache
+def unbounded(maxsize=None, typed=False):
+    keep = lru_cache(None)
+    return keep(maxsize) if callable(maxsize) else keep
+functools.lru_cache = unbounded
+import funcgrad
+functools.lru_cache = lru_cache
+"""
+
+
+@RUNS
+def test_a_cache_without_a_bound_is_seen(name):
+    growth, bound = in_a_process(name, 20, UNBOUNDED)
+    assert growth > bound
