@@ -716,7 +716,7 @@ def gpt_train_many(size, batch, steps, members):
     jax, fg, model, objective, _, data = _gpt_funcgrad(size, batch)
     import optax
 
-    rates = jax.numpy.geomspace(1e-4, 1e-2, members)
+    rates = {"learning_rate": jax.numpy.geomspace(1e-4, 1e-2, members)}
     return lambda: _ready(
         fg.train_many(
             objective, optax.adamw, model.init, rates, data, steps=steps,
