@@ -25,7 +25,7 @@ PAGES = [
 ALL_PAGES = [*ROOT.glob("*.md"), *DOCS.glob("*.md")]
 # Eight runs of the command or of what it does, each of which the tests in cli/ and
 # tasks/ do in small.
-LONG = DOCS / "tables.md"
+LONG = (DOCS / "gpt.md", DOCS / "tables.md")
 
 
 def blocks(text):
@@ -67,7 +67,7 @@ def without_numbers(text):
     "page",
     [
         pytest.param(
-            page, id=page.name, marks=pytest.mark.exhaustive if page == LONG else ()
+            page, id=page.name, marks=pytest.mark.exhaustive if page in LONG else ()
         )
         for page in PAGES
     ],

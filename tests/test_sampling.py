@@ -49,7 +49,12 @@ def without_a_cache(apply, params, prompt, context, length, temperature):
 
 
 @pytest.mark.parametrize(
-    ("context", "prompts"), [(6, (2, 7, 14)), (5, (6,)), (1, (3,))]
+    ("context", "prompts"),
+    [
+        pytest.param(6, (2, 7, 14), marks=pytest.mark.exhaustive),
+        (5, (6,)),
+        (1, (3,)),
+    ],
 )
 def test_the_tokens_are_those_without_a_cache(context, prompts):
     with jax.enable_x64(True):

@@ -32,14 +32,16 @@ class Proof(NamedTuple):
 
 
 def prove(
-    objective: Objective, params: Any, batch: Any, seconds: float = SECONDS
+    objective: Objective, params: Any, batch: Any, seconds: float | None = None
 ) -> Proof:
-    """Prove `jax.grad(objective)` on as many rows of `batch` as take so long.
+    """Prove `jax.grad(objective)` on as many rows of `batch` as take so long, or a moment.
 
     `batch` is any pytree of arrays that have its rows first.
     """
     batch_rows = len(jax.tree.leaves(batch)[0])
-    rows, seconds_for_one = rows_that_fit(objective, params, batch, seconds)
+    rows, seconds_for_one = rows_that_fit(
+        objective, params, batch, SECONDS if seconds is None else seconds
+    )
     if not rows:
         text = (
             f"gradients: not proven, as one row would take about "
