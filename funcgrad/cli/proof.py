@@ -34,7 +34,7 @@ class Proof(NamedTuple):
 def prove(
     objective: Objective, params: Any, batch: Any, seconds: float | None = None
 ) -> Proof:
-    """Prove `jax.grad(objective)` on as many rows of `batch` as take so long, or a moment.
+    """Prove `jax.grad(objective)` on as many rows as take a moment, or so long.
 
     `batch` is any pytree of arrays that have its rows first.
     """
