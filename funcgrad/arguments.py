@@ -50,6 +50,22 @@ def check_function(name: str, f: Any, example: str) -> None:
         raise ValueError(f"{name} must be a function, such as {example}, got {f!r}")
 
 
+def check_parameter(name: str, leaf: Any, shape: tuple[int, ...], kind: Any) -> None:
+    """Raise unless a parameter has this shape, and numbers of this kind, as floats."""
+    given = getattr(leaf, "shape", None)
+    if given != shape:
+        raise ValueError(
+            f"the parameter {name} must be an array of shape {shape}, got "
+            f"{type(leaf).__name__ if given is None else given}: pass those that the "
+            f"model's own init made"
+        )
+    if not jnp.issubdtype(leaf.dtype, kind):
+        raise ValueError(
+            f"the parameter {name} must hold floats, got {leaf.dtype}: convert it, for "
+            f"example with .astype(jnp.float32)"
+        )
+
+
 def hashable(f: Callable[..., Any]) -> Callable[..., Any]:
     """Return `f`, wrapped where it has no hash: what is compiled is found by it.
 

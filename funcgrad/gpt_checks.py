@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from funcgrad.arguments import check_parameter
 from funcgrad.losses import check_values
 
 
@@ -47,18 +48,7 @@ def check_params(shapes: Any, params: Any) -> None:
             f"model.init(key) makes them"
         )
     for name, leaf in given.items():
-        shape = getattr(leaf, "shape", None)
-        if shape != wanted[name].shape:
-            raise ValueError(
-                f"the parameter {name} must be an array of shape {wanted[name].shape}, "
-                f"got {type(leaf).__name__ if shape is None else shape}: pass those "
-                f"that the model's own init made"
-            )
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise ValueError(
-                f"the parameter {name} must hold floats, got {leaf.dtype}: convert it, "
-                f"for example with .astype(jnp.float32)"
-            )
+        check_parameter(name, leaf, wanted[name].shape, jnp.floating)
 
 
 def check_room(room: tuple[int, ...], read: Any, tokens: jax.Array) -> None:

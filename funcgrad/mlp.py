@@ -8,7 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from funcgrad.arguments import Array, check_function, check_key, whole_number
+from funcgrad.arguments import (
+    Array,
+    check_function,
+    check_key,
+    check_parameter,
+    whole_number,
+)
 from funcgrad.fast.kept import kept
 from funcgrad.fast.product import product
 from funcgrad.model import Model
@@ -167,20 +173,5 @@ def _check_params(shapes: Sequence[tuple[int, int]], params: Any) -> None:
             f"pass those that its own init made"
         )
     for i, (p, (n_in, n_out)) in enumerate(zip(params, shapes, strict=True)):
-        _check_leaf(f"[{i}].w", p.w, (n_in, n_out))
-        _check_leaf(f"[{i}].b", p.b, (n_out,))
-
-
-def _check_leaf(name: str, leaf: Any, shape: tuple[int, ...]) -> None:
-    given = getattr(leaf, "shape", None)
-    if given != shape:
-        raise ValueError(
-            f"the parameter {name} must be an array of shape {shape}, got "
-            f"{type(leaf).__name__ if given is None else given}: pass those that the "
-            f"model's own init made"
-        )
-    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-        raise ValueError(
-            f"the parameter {name} must hold floats, got {leaf.dtype}: convert it, for "
-            f"example with .astype(jnp.float32)"
-        )
+        check_parameter(f"[{i}].w", p.w, (n_in, n_out), jnp.inexact)
+        check_parameter(f"[{i}].b", p.b, (n_out,), jnp.inexact)

@@ -13,13 +13,7 @@ from funcgrad.history import Progress
 @contextmanager
 def step_line(steps: int) -> Iterator[Callable[[Progress, Score], None]]:
     """Follow a run: its steps, loss, score, speed and time left."""
-
-    def text() -> Any:
-        from rich.progress import TextColumn
-
-        return TextColumn("{task.description}")
-
-    with _line("step", steps, text) as update:
+    with _line("step", steps, _text) as update:
 
         def show(now: Progress, score: Score) -> None:
             seen = "".join(
@@ -40,13 +34,7 @@ def text_line(steps: int) -> Iterator[Callable[[Progress, Callable[[], str]], No
 
     The sample is asked for at the looks, and where somebody sees it.
     """
-
-    def text() -> Any:
-        from rich.progress import TextColumn
-
-        return TextColumn("{task.description}")
-
-    with _line("step", steps, text) as update:
+    with _line("step", steps, _text) as update:
 
         def show(now: Progress, sample: Callable[[], str]) -> None:
             if sys.stderr is not None and sys.stderr.isatty():
@@ -72,6 +60,13 @@ def member_line(members: int) -> Iterator[Callable[[int, int], None]]:
 
     with _line("net", members, time_left) as update:
         yield lambda done, _: update(completed=done)
+
+
+def _text() -> Any:
+    """Return the column of what is said beside a bar."""
+    from rich.progress import TextColumn
+
+    return TextColumn("{task.description}")
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from funcgrad.data import Predictor, Writer, model_file
 
 def show(model: Model) -> None:
     """Tell what a trained net is: its layers, its columns, and how it was made."""
-    about = model_file.read(model)
-    is_text = isinstance(about, dict) and "vocabulary" in about
-    kind: type[Writer] | type[Predictor] = Writer if is_text else Predictor
+    is_of_text = model_file.is_of_text(model_file.read(model))
+    kind: type[Writer] | type[Predictor] = Writer if is_of_text else Predictor
     say(*kind.load(model).describe())

@@ -1,6 +1,5 @@
 """`funcgrad train`."""
 
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -31,14 +30,8 @@ from funcgrad.cli.output import (
 )
 from funcgrad.cli.progress import step_line
 from funcgrad.cli.proof import prove
-from funcgrad.cli.terminal import (
-    Stopped,
-    complain,
-    emit,
-    nothing_written,
-    say,
-    tell_nobody,
-)
+from funcgrad.cli.running import folder_for, tell_end, tell_proof, to_its_end
+from funcgrad.cli.terminal import Stopped, emit, nothing_written, say, tell_nobody
 from funcgrad.cli.train_text import train_text
 from funcgrad.data import SEED
 from funcgrad.errors import InputError
@@ -158,7 +151,6 @@ def train(
         return
     _refuse(of_text, f"{what} is no text")
     tell = tell_nobody if quiet or json else say
-    stopped = False
     with nothing_written():
         task = tasks.load(what, target, seed=seed)
         if validation is not None:
@@ -173,13 +165,10 @@ def train(
             batch_size=batch_size,
         )
         check(recipe, int(task.known.sum()))
-        if resume and out is None:
-            out = tasks.last_folder(Path("runs", task.name))
-        folder = folder_of(task.name, out)
-        tasks.check_folder(folder, overwrite=overwrite or resume)
         keeps = resume or checkpoint_every is not None
-        if keeps and overwrite and not resume:
-            shutil.rmtree(folder / tasks.CHECKPOINTS, ignore_errors=True)
+        folder = folder_for(
+            task.name, out, overwrite=overwrite, resume=resume, keeps=keeps
+        )
         plots.start_early()
         plan = tasks.plan(
             task,
@@ -195,30 +184,17 @@ def train(
         x, y = plan.rows
         first_batch = x[: recipe.batch_size], y[: recipe.batch_size]
         proof = prove(plan.objective, plan.untrained.params, first_batch)
-        tell(*proof.text.splitlines())
-        if quiet and proof.verdict not in ("ok", None):
-            first, *_ = proof.text.splitlines()
-            complain(f"{first}: leave out --quiet to see the report")
-        try:
-            with nullcontext() if quiet else step_line(recipe.steps) as progress:
-                trained = tasks.train(
+        tell_proof(proof, tell, quiet=quiet)
+        with nullcontext() if quiet else step_line(recipe.steps) as progress:
+            trained, stopped = to_its_end(
+                lambda: tasks.train(
                     plan,
                     progress=progress,
                     folder=folder if keeps else None,
                     resume=resume,
                 )
-        except InputError as error:
-            if error.argument != "folder":
-                raise
-            raise InputError(error.sentence, "out") from error
-        except KeyboardInterrupt as stop:
-            if not hasattr(stop, "trained"):
-                raise
-            stopped, trained = True, stop.trained
-    if stopped:
-        complain(f"stopped by Ctrl-C after {trained.steps:,} of {recipe.steps:,} steps")
-    elif trained.best_step is not None:
-        tell(f"best at step {trained.best_step:,}, of {trained.steps:,} that were done")
+            )
+    tell_end(trained, recipe.steps, tell, stopped=stopped)
     trained = with_command(context.obj, trained)
     if not keeps:  # chosen once more: another run may have come to have that name
         folder = folder_of(task.name, out)

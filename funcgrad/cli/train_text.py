@@ -1,7 +1,6 @@
 """`funcgrad train` on text."""
 
 import math
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,16 +13,9 @@ from funcgrad.cli.options import folder_of
 from funcgrad.cli.output import command_line, finite, written_line
 from funcgrad.cli.progress import text_line
 from funcgrad.cli.proof import Proof, prove
-from funcgrad.cli.terminal import (
-    Stopped,
-    complain,
-    emit,
-    nothing_written,
-    say,
-    tell_nobody,
-)
+from funcgrad.cli.running import folder_for, tell_end, tell_proof, to_its_end
+from funcgrad.cli.terminal import Stopped, emit, nothing_written, say, tell_nobody
 from funcgrad.data.writer import net, net_line
-from funcgrad.errors import InputError
 from funcgrad.gpt import next_token
 from funcgrad.history import Progress
 from funcgrad.tasks import TextPlan, TrainedText
@@ -57,7 +49,6 @@ def train_text(
 ) -> None:
     """Do what `funcgrad train` does where WHAT is text."""
     tell = tell_nobody if quiet or json else say
-    stopped = False
     with nothing_written():
         task = tasks.load_text(what, lines=lines, seed=seed)
         own = task.recipe
@@ -74,46 +65,30 @@ def train_text(
         plan = tasks.plan_text(
             task, recipe, patience=patience, seconds=seconds, every=checkpoint_every
         )
-        if resume and out is None:
-            out = tasks.last_folder(Path("runs", task.name))
-        folder = folder_of(task.name, out)
-        tasks.check_folder(folder, overwrite=overwrite or resume)
         keeps = resume or checkpoint_every is not None
-        if keeps and overwrite and not resume:
-            shutil.rmtree(folder / tasks.CHECKPOINTS, ignore_errors=True)
+        folder = folder_for(
+            task.name, out, overwrite=overwrite, resume=resume, keeps=keeps
+        )
         plots.start_early()
         tell(*_plan_lines(plan))
         proof = _prove(plan)
-        tell(*proof.text.splitlines())
-        if quiet and proof.verdict not in ("ok", None):
-            first, *_ = proof.text.splitlines()
-            complain(f"{first}: leave out --quiet to see the report")
-        try:
-            with nullcontext() if quiet else text_line(recipe.steps) as show:
+        tell_proof(proof, tell, quiet=quiet)
+        with nullcontext() if quiet else text_line(recipe.steps) as show:
 
-                def follow(now: Progress) -> None:
-                    if show is not None:
-                        writer = plan.untrained._replace(params=now.state.params)
-                        show(now, lambda: writer.write(length=_GLIMPSE))
+            def follow(now: Progress) -> None:
+                if show is not None:
+                    writer = plan.untrained._replace(params=now.state.params)
+                    show(now, lambda: writer.write(length=_GLIMPSE))
 
-                trained = tasks.train_text(
+            trained, stopped = to_its_end(
+                lambda: tasks.train_text(
                     plan,
                     progress=follow,
                     folder=folder if keeps else None,
                     resume=resume,
                 )
-        except InputError as error:
-            if error.argument != "folder":
-                raise
-            raise InputError(error.sentence, "out") from error
-        except KeyboardInterrupt as stop:
-            if not hasattr(stop, "trained"):
-                raise
-            stopped, trained = True, stop.trained
-    if stopped:
-        complain(f"stopped by Ctrl-C after {trained.steps:,} of {recipe.steps:,} steps")
-    elif trained.best_step is not None:
-        tell(f"best at step {trained.best_step:,}, of {trained.steps:,} that were done")
+            )
+    tell_end(trained, recipe.steps, tell, stopped=stopped)
     made = command_line(arguments) | dict(trained.writer.provenance)
     trained = trained._replace(writer=trained.writer._replace(provenance=made))
     if not keeps:  # chosen once more: another run may have come to have that name
@@ -130,8 +105,8 @@ def train_text(
 def _plan_lines(plan: TextPlan) -> list[str]:
     """Return what is learnt, by which net, and how."""
     task, recipe = plan.task, plan.recipe
-    if task.is_lines:
-        size, batch = f"{len(task.examples):,} lines", f"{plan.batch_size} lines"
+    if task.lines is not None:
+        size, batch = f"{len(task.lines):,} lines", f"{plan.batch_size} lines"
     else:
         size = f"{len(task.text):,} characters"
         batch = f"{recipe.batch_size} windows of {recipe.sizes.context}"

@@ -75,6 +75,17 @@ def undamaged(path: str | os.PathLike[str]) -> Iterator[None]:
         raise _damaged(path, error) from error
 
 
+def is_of_text(about: Any) -> bool:
+    """Return whether a file says that it holds a net for text, not one for tables."""
+    return isinstance(about, dict) and "vocabulary" in about
+
+
+def check_format(about: dict[str, Any]) -> None:
+    """Raise unless the description has the form that is known here."""
+    if about["format"] != FORMAT:
+        raise ValueError(f"format {about['format']}, where {FORMAT} is known")
+
+
 def provenance_of(about: dict[str, Any]) -> dict[str, str | float]:
     """Return how the model was made, of an older file the version that wrote it."""
     made = about.get("provenance", {"funcgrad": about.get("version", "unknown")})

@@ -155,7 +155,7 @@ class Predictor(NamedTuple):
         hold no checksum, so in them a changed number is not seen.
         """
         about = model_file.read(path)
-        if isinstance(about, dict) and "vocabulary" in about:
+        if model_file.is_of_text(about):
             raise InputError(
                 f"{path} is a model of text, which funcgrad sample takes: give one of "
                 f"a table"
@@ -200,10 +200,7 @@ def _from_json(about: Any, most_numbers: int) -> Predictor:
     """
     if not isinstance(about, dict) or not isinstance(about["inputs"], list):
         raise ValueError("its description has another form")
-    if about["format"] != model_file.FORMAT:
-        raise ValueError(
-            f"format {about['format']}, where {model_file.FORMAT} is known"
-        )
+    model_file.check_format(about)
     sizes = about["sizes"]
     if not isinstance(sizes, list) or not all(type(n) is int for n in sizes):
         raise ValueError("sizes must be whole numbers")

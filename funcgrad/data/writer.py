@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from funcgrad.data import model_file, text
+from funcgrad.data.predictor import MOST_LAYERS
 from funcgrad.data.text import Vocabulary
 from funcgrad.errors import InputError
 from funcgrad.gpt import Gpt, gpt, next_token
@@ -20,9 +21,6 @@ from funcgrad.version import __version__
 
 # Rows are scored so many tokens at a time.
 _TOKENS = 4096
-
-# As in `funcgrad.data.predictor`: compiling takes longer than anyone waits.
-_MOST_LAYERS = 1000
 
 
 class Sizes(NamedTuple):
@@ -144,9 +142,10 @@ class Writer(NamedTuple):
         return untrained._replace(params=params)
 
 
+@lru_cache
 def net(sizes: Sizes, vocab: int) -> Gpt:
     """Return the GPT of these sizes, nanoGPT's; the same one for the same sizes."""
-    return _net(Sizes(*sizes), vocab)
+    return gpt(vocab, **sizes._asdict())
 
 
 def net_line(sizes: Sizes, vocabulary: Vocabulary) -> str:
@@ -161,11 +160,6 @@ def net_line(sizes: Sizes, vocabulary: Vocabulary) -> str:
         f"{sizes.parameters(vocabulary.size):,} parameters; {vocabulary.size} "
         f"{vocabulary.kind}"
     )
-
-
-@lru_cache
-def _net(sizes: Sizes, vocab: int) -> Gpt:
-    return gpt(vocab, **sizes._asdict())
 
 
 @lru_cache
@@ -186,10 +180,7 @@ def _from_json(about: Any, most_numbers: int) -> Writer:
     """
     if not isinstance(about, dict) or not isinstance(about["sizes"], dict):
         raise ValueError("its description has another form")
-    if about["format"] != model_file.FORMAT:
-        raise ValueError(
-            f"format {about['format']}, where {model_file.FORMAT} is known"
-        )
+    model_file.check_format(about)
     if set(about["sizes"]) != set(Sizes._fields):
         raise ValueError("the net has other sizes")
     sizes = Sizes(**about["sizes"])
@@ -198,7 +189,7 @@ def _from_json(about: Any, most_numbers: int) -> Writer:
     if type(about["is_lines"]) is not bool:
         raise ValueError("is_lines must be true or false")
     vocabulary = text.from_dict(about["vocabulary"])
-    if sizes.layers > _MOST_LAYERS or sizes.width % sizes.heads:
+    if sizes.layers > MOST_LAYERS or sizes.width % sizes.heads:
         raise ValueError("there is no such net")
     if sizes.parameters(vocabulary.size) > most_numbers:
         raise ValueError("the net is larger than the file")

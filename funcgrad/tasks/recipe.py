@@ -89,19 +89,23 @@ def check(recipe: Recipe, rows: int) -> None:
         )
     _check_name("activation", recipe.activation, ACTIVATIONS)
     _check_name("optimizer", recipe.optimizer, OPTIMIZERS)
-    if not 0 < recipe.learning_rate < math.inf:
-        raise InputError(
-            f"must be a finite number above 0, got {recipe.learning_rate:g}",
-            "learning_rate",
-        )
-    if not 1 <= recipe.steps < 2**31:
-        raise InputError(
-            f"must be at least 1 and below {2**31:,}, got {recipe.steps}", "steps"
-        )
+    check_rate_and_steps(recipe.learning_rate, recipe.steps)
     if recipe.batch_size is not None and not 1 <= recipe.batch_size <= rows:
         raise InputError(
             f"must be from 1 to the {rows} rows to train on, got {recipe.batch_size}",
             "batch_size",
+        )
+
+
+def check_rate_and_steps(learning_rate: float, steps: int) -> None:
+    """Raise unless so many steps can be done at this rate."""
+    if not 0 < learning_rate < math.inf:
+        raise InputError(
+            f"must be a finite number above 0, got {learning_rate:g}", "learning_rate"
+        )
+    if not 1 <= steps < 2**31:
+        raise InputError(
+            f"must be at least 1 and below {2**31:,}, got {steps}", "steps"
         )
 
 

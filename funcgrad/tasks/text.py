@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +23,14 @@ from funcgrad.history import Fit, History, Progress
 from funcgrad.model import Objective
 from funcgrad.regularization import decay_mask
 from funcgrad.rows import split
+from funcgrad.tasks.recipe import check_rate_and_steps
 from funcgrad.tasks.task import check_seed
-from funcgrad.tasks.training import CHECKPOINTS, provenance
-from funcgrad.watching import DivergedError
+from funcgrad.tasks.training import (
+    CHECKPOINTS,
+    check_ends,
+    ends_in_words,
+    provenance,
+)
 
 PYDOC = "pydoc"
 
@@ -65,15 +69,15 @@ class TextRecipe(NamedTuple):
 class TextTask(NamedTuple):
     """A text to learn.
 
-    train, held_out: rows of lines, int32 (lines, context + 1), or the tokens of one
-        long text, (n,), of which the last tenth is held out.
     text: all of it.
+    lines: the tokens of each line that is not blank, where each is an example.
+    seed: draws the first weights, the batches, and which lines are held out.
     """
 
     name: str
     text: str
     vocabulary: Vocabulary
-    is_lines: bool
+    lines: tuple[np.ndarray, ...] | None
     notes: tuple[str, ...]
     recipe: TextRecipe
     seed: int
@@ -82,11 +86,6 @@ class TextTask(NamedTuple):
     def token(self) -> str:
         """What a token is called."""
         return self.vocabulary.kind[:-1]
-
-    @property
-    def examples(self) -> list[str]:
-        """The lines, those without a letter left out."""
-        return [line for line in self.text.split("\n") if line.strip()]
 
 
 class TextPlan(NamedTuple):
@@ -160,19 +159,21 @@ def load_text(
         vocabulary = text.Bytes()
     own = TextRecipe(Sizes(context=64, width=64, layers=2, heads=4), 3e-3, 2000, 16)
     name = PYDOC if what == PYDOC else Path(what).stem
-    task = TextTask(name, whole, vocabulary, lines, notes, own, seed)
+    task = TextTask(name, whole, vocabulary, None, notes, own, seed)
     if not lines:
         return task
-    examples = task.examples
+    examples = tuple(
+        vocabulary.encode(line) for line in whole.split("\n") if line.strip()
+    )
     if len(examples) < 2:
         raise InputError(
             f"must be of two lines at least, as some are held out, got "
             f"{len(examples)}: leave --lines out to learn one long text",
             "lines",
         )
-    longest = max(len(vocabulary.encode(line)) for line in examples) + 1
-    context = min(longest, _LONGEST_LINE)
-    return task._replace(recipe=own._replace(sizes=own.sizes._replace(context=context)))
+    longest = max(map(len, examples)) + 1
+    sizes = own.sizes._replace(context=min(longest, _LONGEST_LINE))
+    return task._replace(lines=examples, recipe=own._replace(sizes=sizes))
 
 
 def plan_text(
@@ -197,10 +198,9 @@ def plan_text(
     )
     data: Any
     batch_size = None
-    if task.is_lines:
-        encoded = [vocabulary.encode(line) for line in task.examples]
+    if task.lines is not None:
         (end,) = vocabulary.encode("\n").tolist()
-        rows = text.pad(encoded, sizes.context, begin=end, end=end)
+        rows = text.pad(task.lines, sizes.context, begin=end, end=end)
         train, held_out = split(rows, split_seed, _HELD_OUT)
         train, held_out = np.asarray(train), np.asarray(held_out)
         batch_size = min(recipe.batch_size, len(train))
@@ -212,7 +212,9 @@ def plan_text(
         held_out = text.windows_in_order(last, sizes.context)
         baseline = text.unigram_loss(train, last[1:], vocabulary.size)
     model = net(sizes, vocabulary.size)
-    untrained = Writer(sizes, vocabulary, task.is_lines, jax.jit(model.init)(init_seed))
+    untrained = Writer(
+        sizes, vocabulary, task.lines is not None, jax.jit(model.init)(init_seed)
+    )
     return TextPlan(
         task,
         recipe,
@@ -256,7 +258,8 @@ def train_text(
     them with `resume`, as `fit` does. A `KeyboardInterrupt`, as of Ctrl-C, has the run
     as far as it came as `.trained`, if a step was done by then.
     """
-    try:
+    rate = plan.recipe.learning_rate
+    with ends_in_words(rate, lambda run: _trained(plan, run)):
         run = fit(
             plan.objective,
             plan.optimizer,
@@ -273,22 +276,11 @@ def train_text(
             resume=resume,
             progress=progress,
         )
-    except DivergedError as error:
-        step = int(error.fit.state.step) + bool(len(error.fit.history.loss))
-        raise InputError(
-            f"the loss was no longer a finite number at step {step}: lower the "
-            f"learning rate, now {plan.recipe.learning_rate:g}"
-        ) from error
-    except KeyboardInterrupt as error:
-        reached = getattr(error, "fit", None)
-        if reached is not None and int(reached.state.step):
-            error.trained = _trained(plan, reached)  # type: ignore[attr-defined]
-        raise
     best_step = None if plan.patience is None else int(run.state.step)
     return _trained(plan, run)._replace(best_step=best_step)
 
 
-def sample_of(writer: Writer) -> str:
+def _sample_of(writer: Writer) -> str:
     """Return what a net writes of itself: a piece of text, or some lines."""
     if not writer.is_lines:
         return writer.write(length=_SAMPLE) + "\n"
@@ -302,7 +294,7 @@ def _trained(plan: TextPlan, run: Fit) -> TrainedText:
         provenance=provenance(int(run.state.step), plan.task.seed),
     )
     return TrainedText(
-        plan, writer, run.history, writer.loss(plan.held_out), sample_of(writer)
+        plan, writer, run.history, writer.loss(plan.held_out), _sample_of(writer)
     )
 
 
@@ -317,16 +309,5 @@ def _check(recipe: TextRecipe, patience: int | None, seconds: float | None) -> N
             f"{recipe.sizes.heads} and a width of {recipe.sizes.width}",
             "heads",
         )
-    if not 0 < recipe.learning_rate < math.inf:
-        raise InputError(
-            f"must be a finite number above 0, got {recipe.learning_rate:g}",
-            "learning_rate",
-        )
-    if not 1 <= recipe.steps < 2**31:
-        raise InputError(
-            f"must be at least 1 and below {2**31:,}, got {recipe.steps}", "steps"
-        )
-    if patience is not None and patience < 1:
-        raise InputError(f"must be at least 1, got {patience}", "patience")
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise InputError(f"must be a finite number above 0, got {seconds:g}", "seconds")
+    check_rate_and_steps(recipe.learning_rate, recipe.steps)
+    check_ends(patience, seconds)

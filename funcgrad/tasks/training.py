@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -181,7 +182,7 @@ def train(
             outputs = untrained._replace(params=now.state.params).outputs(x)
             progress(now, task.target.score(outputs, y))
 
-    try:
+    with ends_in_words(recipe.learning_rate, lambda run: _trained(plan, run)):
         run = fit(
             plan.objective,
             plan.optimizer,
@@ -198,20 +199,32 @@ def train(
             resume=resume,
             progress=report,
         )
+    best_step = None if plan.patience is None else int(run.state.step)
+    return _trained(plan, run)._replace(best_step=best_step)
+
+
+@contextmanager
+def ends_in_words(
+    learning_rate: float, trained: Callable[[Fit], Any]
+) -> Iterator[None]:
+    """Turn a loss that is no number into a sentence, and keep what Ctrl-C has left.
+
+    A `KeyboardInterrupt` of `fit` gets `trained(fit)` as `.trained` if a step was done.
+    """
+    try:
+        yield
     except DivergedError as error:
         # The last good state is that before the step, which the first step has not.
         step = int(error.fit.state.step) + bool(len(error.fit.history.loss))
         raise InputError(
             f"the loss was no longer a finite number at step {step}: lower the "
-            f"learning rate, now {recipe.learning_rate:g}"
+            f"learning rate, now {learning_rate:g}"
         ) from error
     except KeyboardInterrupt as error:
         reached = getattr(error, "fit", None)
         if reached is not None and int(reached.state.step):
-            error.trained = _trained(plan, reached)  # type: ignore[attr-defined]
+            error.trained = trained(reached)  # type: ignore[attr-defined]
         raise
-    best_step = None if plan.patience is None else int(run.state.step)
-    return _trained(plan, run)._replace(best_step=best_step)
 
 
 def provenance(steps: int, seed: int) -> dict[str, str | int]:
@@ -247,6 +260,11 @@ def _check_ends(task: Task, patience: int | None, seconds: float | None) -> None
             f"look at: add validation too, such as 0.2",
             "patience",
         )
+    check_ends(patience, seconds)
+
+
+def check_ends(patience: int | None, seconds: float | None) -> None:
+    """Raise unless there is a run that these can end."""
     if patience is not None and patience < 1:
         raise InputError(f"must be at least 1, got {patience}", "patience")
     if seconds is not None and not 0 < seconds < math.inf:
