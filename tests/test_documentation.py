@@ -23,9 +23,8 @@ PAGES = [
     *sorted(set(DOCS.glob("*.md")) - {DOCS / "gradient-proof.md"}),
 ]
 ALL_PAGES = [*ROOT.glob("*.md"), *DOCS.glob("*.md")]
-# Eight runs of the command or of what it does, each of which the tests in cli/ and
-# tasks/ do in small.
-LONG = (DOCS / "gpt.md", DOCS / "tables.md")
+# Many runs, each of which the other tests do in small.
+LONG = [DOCS / f"{name}.md" for name in ("gpt", "guide", "tables", "training")]
 
 
 def blocks(text):

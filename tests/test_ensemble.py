@@ -71,6 +71,7 @@ def test_members_on_integers_are_bit_for_bit_those_alone(
     assert len({tuple(row) for row in losses.tolist()}) > 1
 
 
+@pytest.mark.exhaustive
 def test_members_in_float64_round_to_those_alone(small_groups):
     """Every kind of hyper-parameter at once, minibatches, a score, in any group."""
     with jax.enable_x64(True):
@@ -131,7 +132,7 @@ def test_sweep_keeps_the_best_parameters_of_each_member():
 
 
 # An epoch has three batches, so that the seventh step is a rest, compiled once more.
-@pytest.mark.parametrize("steps", [6, pytest.param(7, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("steps", [pytest.param(6, marks=pytest.mark.exhaustive), 7])
 def test_sweep_trains_as_train_many_does(steps):
     model, objective, data = integer_problem()
     hyper, settings = {"learning_rate": 2.0 ** -np.arange(4, 8)}, {"steps": steps}

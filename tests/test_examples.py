@@ -49,6 +49,7 @@ def test_moons(tmp_path):
     assert (tmp_path / "moons.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.exhaustive
 def test_your_own_model(tmp_path):
     printed = run(tmp_path, EXAMPLES / "your_own_model.py")
     assert "gradient: proven" in printed
@@ -66,6 +67,7 @@ def test_thousand_seeds(tmp_path):
     assert number(r"by (\S+) in the middle", printed) > 0.1
 
 
+@pytest.mark.exhaustive
 def test_microgpt(tmp_path):
     printed = run(tmp_path, EXAMPLES / "microgpt.py")
     losses = re.findall(r"^ *\d+ +(\d\.\d+) +(\d\.\d+)$", printed, re.MULTILINE)
@@ -78,6 +80,7 @@ def test_microgpt(tmp_path):
     assert len(re.search(r"spelled: (.*)", printed)[1].split()) == 8
 
 
+@pytest.mark.exhaustive
 def test_gpt_in_a_page(tmp_path):
     printed = run(tmp_path, EXAMPLES / "gpt_in_a_page.py")
     knowing_nothing = number(r"of the number of kinds: (\S+) nats", printed)

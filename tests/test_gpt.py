@@ -136,7 +136,7 @@ def by_hand(params, tokens, heads, activation, norm):
 
 
 @each_form
-@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize("heads", [pytest.param(1, marks=pytest.mark.exhaustive), 4])
 def test_logits_are_those_by_hand(form, heads):
     with jax.enable_x64(True):
         model = make(form, heads=heads)
@@ -288,6 +288,7 @@ def test_trains(form):
     assert losses[-1] < 0.5
 
 
+@pytest.mark.exhaustive
 def test_a_step_is_a_step_of_fit_and_of_many():
     model = make(**SMALL)
     loss, optimizer = fg.next_token(model), optax.adam(RATE)
@@ -328,6 +329,7 @@ def test_a_model_wherever_one_is_wanted():
 
 
 @each_form
+@pytest.mark.exhaustive
 def test_the_gradient_is_proven(form):
     # With a width of 2, layer_norm would leave a sign and nothing else.
     model = fg.gpt(3, context=2, width=4, layers=1, heads=2, **FORMS[form])

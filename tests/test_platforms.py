@@ -55,7 +55,7 @@ def numbers(result):
 @pytest.mark.parametrize(
     ("run", "argument", "batch_size", "steps"),
     [
-        pytest.param(train_many, RATES, 2, 6, id="train_many-2-6"),
+        pytest.param(train, PARAMS, 2, 6, id="train-2-6"),
         *(
             pytest.param(*case, 10, marks=pytest.mark.exhaustive)
             for case in [

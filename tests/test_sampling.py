@@ -52,7 +52,7 @@ def without_a_cache(apply, params, prompt, context, length, temperature):
     ("context", "prompts"),
     [
         pytest.param(6, (2, 7, 14), marks=pytest.mark.exhaustive),
-        (5, (6,)),
+        pytest.param(5, (6,), marks=pytest.mark.exhaustive),
         (1, (3,)),
     ],
 )
@@ -97,6 +97,7 @@ def test_a_longer_text_begins_as_a_shorter_one():
     assert sample(length=20).tolist() != sample(key=jax.random.key(4)).tolist()
 
 
+@pytest.mark.exhaustive
 def test_the_likeliest_alone():
     greedy = sample(temperature=0).tolist()
     assert sample(top_k=1).tolist() == greedy
@@ -112,6 +113,7 @@ def test_the_likeliest_alone():
     assert set(sample(prompts, 1)[:, 0].tolist()) > allowed
 
 
+@pytest.mark.exhaustive
 def test_tokens_come_as_often_as_they_are_likely():
     """Of n draws a share p spreads by sqrt(p (1 - p) / n): within five of those."""
     n = 20_000

@@ -40,7 +40,14 @@ RUNS = {
 SECONDS_TO_STOP = 2
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train_many",
+        pytest.param("short rounds", marks=pytest.mark.exhaustive),
+        pytest.param("long rounds", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_ctrl_c_ends_a_run_of_any_length(name):
     code = f"import funcgrad as fg; {RUNS[name]}" + PROGRAM
     process = subprocess.Popen(

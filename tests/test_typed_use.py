@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import funcgrad as fg
 from funcgrad import data, plots
@@ -34,6 +35,7 @@ def test_apply() -> None:
     assert fg.neuron([1.0, 2.0], 0.5, [3, 4], fg.linear) == 11.5
 
 
+@pytest.mark.exhaustive
 def test_a_gpt_is_a_model() -> None:
     model = fg.gpt(3, context=4, width=4, layers=1, heads=2, norm=fg.rms_norm)
     params = model.init(KEY)

@@ -71,6 +71,7 @@ def test_without_matplotlib_the_rest_is_written_and_the_extra_named(
     assert ".png" not in said
 
 
+@pytest.mark.exhaustive
 def test_growth_is_measured_with_its_limit(command, tmp_path, monkeypatch):
     """The processes run; what becomes of their numbers, the tests of results say."""
     (limits,) = cases.limits_cases(True, {})

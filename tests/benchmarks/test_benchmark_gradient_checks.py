@@ -42,6 +42,7 @@ def test_whoever_rejects_everything_is_asked_down_to_the_last_bit():
     assert single.rejected == single.right
 
 
+@pytest.mark.exhaustive
 def test_the_proof_catches_the_last_bit_of_a_number_and_rejects_nothing_right():
     single, _ = measure({"proof": gradient_checks.accepted_by_proof}, sizes=[1])
     assert (single.smallest_caught, single.rejected) == (1 + 2.0**-23, 0)

@@ -118,6 +118,7 @@ OWN_LOSS = set()  # a peer's own squared error, which nobody listens to
         ]),
     ],
 )  # fmt: skip
+@pytest.mark.exhaustive
 def test_updates_and_rows_are_those_of_the_units(
     updates, shapes, name, arguments, units, steps, numbers, rows
 ):
@@ -148,6 +149,7 @@ def results(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["many_train_many", "many_vmap_plain"])
+@pytest.mark.exhaustive
 def test_many_nets_take_all_their_steps(results, name):
     run, units = contender(name, members=3, steps=5)
     run()
@@ -158,6 +160,7 @@ def test_many_nets_take_all_their_steps(results, name):
     assert (losses[:, 0] != losses[:, -1]).all()
 
 
+@pytest.mark.exhaustive
 def test_growth_with_members_counts_a_step_of_all_as_one(results):
     run, units = contenders.growth([3, 4, 1], batch=4, members=3, steps=5)
     run()
@@ -323,6 +326,7 @@ def losses_of_funcgrad(problem, steps):
 
 
 @pytest.mark.parametrize("problem", programs.RACES)
+@pytest.mark.exhaustive
 def test_the_c_program_does_the_steps_of_funcgrad(tmp_path, problem):
     """With tanhf and inline; three nets on two threads are two and one."""
     if shutil.which("cc") is None:

@@ -22,9 +22,10 @@ from funcgrad.data import Predictor
 # Of three classes, of two, of ten with 64 columns, and a quantity.
 NAMES = (
     "iris",
-    "breast_cancer",
-    pytest.param("digits", marks=pytest.mark.exhaustive),
-    "diabetes",
+    *(
+        pytest.param(name, marks=pytest.mark.exhaustive)
+        for name in ("breast_cancer", "digits", "diabetes")
+    ),
 )
 
 

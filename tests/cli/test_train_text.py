@@ -103,6 +103,7 @@ def test_the_loss_told_is_that_of_all_that_was_held_out(text_run):
     assert abs(writer._replace(params=flat).loss(plan.held_out) - math.log(16)) < 1e-5
 
 
+@pytest.mark.exhaustive
 def test_lines_are_examples_of_their_own(run):
     lines = run("train", "names.txt", "--lines", *SMALL, "--steps", "40").splitlines()
     assert lines[0] == "names: 20 lines, a tenth of them held out"
@@ -206,6 +207,7 @@ def test_each_kind_of_model_is_told_from_the_other(
     assert "there is no file no.txt" in refused("train", "no.txt")
 
 
+@pytest.mark.exhaustive
 def test_pydoc_is_there_without_a_download(run):
     lines = run("train", "pydoc", *SMALL, "--context", "8", "--steps", "1").splitlines()
     assert (

@@ -146,6 +146,7 @@ def test_the_programs_have_the_precision_that_was_asked_for(monkeypatch):
     assert ["HIGHEST" in text for text in texts] == [False, True]
 
 
+@pytest.mark.exhaustive
 def test_jit_gives_the_same_members(small_groups):
     model, objective, data = integer_problem()
 
@@ -219,6 +220,7 @@ def test_a_group_has_so_many_members_as_work_allows(monkeypatch, problem, rows, 
     assert told == [size]
 
 
+@pytest.mark.exhaustive
 def test_groups_of_a_language_model_are_its_members_alone(monkeypatch):
     """Exact: whole numbers for one step; in lanes, side by side, and one by one."""
     objective, init, draw = bigrams(5, 3)

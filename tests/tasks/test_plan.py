@@ -52,6 +52,7 @@ def model_in(folder):
     return predictor._replace(params=None, provenance=None), leaves
 
 
+@pytest.mark.exhaustive
 def test_python_sweeps_the_nets_of_the_shell(tmp_path):
     arguments = ["sweep", "xor", "--members", "5", "--steps", "20"]
     assert cli.main([*arguments, "--out", str(tmp_path / "shell")]) == 0

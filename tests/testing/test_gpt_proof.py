@@ -103,6 +103,7 @@ def test_a_wrong_rule_of_attention_is_named(mistake, monkeypatch):
         }
 
 
+@pytest.mark.exhaustive
 def test_a_gradient_that_stops_at_the_values_is_wrong(monkeypatch):
     """Within f itself, `stop_gradient` is what f means: truth holds v constant too."""
     shipped = fg.attention

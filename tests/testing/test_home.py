@@ -60,7 +60,13 @@ def test_the_loss_after_a_step_of_training(make):
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("name", proof_times.CHECKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.exhaustive if "784" in name else ())
+        for name in proof_times.CHECKS
+    ],
+)
 def test_the_networks_whose_proofs_are_timed(name):
     """How long they take, `python benchmarks/proof_times.py` says, and no test."""
     check = proof_times.CHECKS[name]()
