@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -64,12 +65,15 @@ class Writer(NamedTuple):
     ) -> str:
         r"""Return `length` tokens, drawn by `seed`, as the text that follows `prompt`.
 
-        Where there is no prompt, it is the end of a line. Of lines what is returned is
+        Where there is no prompt, it is the end of a line, or the first character of the
+        vocabulary where that has none. Of lines what is returned is
         one of them, of `length` tokens at most, without its end.
         """
         tokens = self.vocabulary.encode(("\n" if self.is_lines else "") + prompt)
         if not len(tokens):
-            tokens = self.vocabulary.encode("\n")
+            tokens = np.zeros(1, np.int32)
+            with suppress(InputError):  # of a text in one line
+                tokens = self.vocabulary.encode("\n")
         if not 0 <= temperature < math.inf:
             raise InputError(
                 f"must be a finite number, 0 or more, got {temperature:g}: 1 draws as "

@@ -14,6 +14,7 @@ import optax
 from funcgrad.arguments import at_least
 from funcgrad.data import text
 from funcgrad.data.points import SEED
+from funcgrad.data.predictor import MOST_LAYERS
 from funcgrad.data.text import Vocabulary
 from funcgrad.data.writer import Sizes, Writer, net
 from funcgrad.errors import InputError
@@ -23,7 +24,7 @@ from funcgrad.history import Fit, History, Progress
 from funcgrad.model import Objective
 from funcgrad.regularization import decay_mask
 from funcgrad.rows import split
-from funcgrad.tasks.recipe import check_rate_and_steps
+from funcgrad.tasks.recipe import MOST_PARAMETERS, check_rate_and_steps
 from funcgrad.tasks.task import check_seed
 from funcgrad.tasks.training import (
     CHECKPOINTS,
@@ -189,7 +190,7 @@ def plan_text(
     The task's seed draws the first weights, the batches, and which lines are held out.
     """
     recipe = task.recipe if recipe is None else recipe
-    _check(recipe, patience, seconds)
+    _check(recipe, task.vocabulary.size, patience, seconds)
     if every is not None:
         at_least(1, "every", every)
     sizes, vocabulary = recipe.sizes, task.vocabulary
@@ -298,7 +299,9 @@ def _trained(plan: TextPlan, run: Fit) -> TrainedText:
     )
 
 
-def _check(recipe: TextRecipe, patience: int | None, seconds: float | None) -> None:
+def _check(
+    recipe: TextRecipe, vocab: int, patience: int | None, seconds: float | None
+) -> None:
     """Raise unless a net can be trained by the recipe, and end by the rest."""
     for name, n in (*recipe.sizes._asdict().items(), ("batch_size", recipe.batch_size)):
         if n < 1:
@@ -308,6 +311,16 @@ def _check(recipe: TextRecipe, patience: int | None, seconds: float | None) -> N
             f"must divide the width, as each head gets an equal part of it, got "
             f"{recipe.sizes.heads} and a width of {recipe.sizes.width}",
             "heads",
+        )
+    if recipe.sizes.layers > MOST_LAYERS:
+        raise InputError(
+            f"must be at most {MOST_LAYERS:,}, got {recipe.sizes.layers:,}", "layers"
+        )
+    if recipe.sizes.parameters(vocab) > MOST_PARAMETERS:
+        raise InputError(
+            f"must make a net of at most {MOST_PARAMETERS:,} parameters, got "
+            f"{recipe.sizes.parameters(vocab):,}",
+            "width",
         )
     check_rate_and_steps(recipe.learning_rate, recipe.steps)
     check_ends(patience, seconds)

@@ -6,11 +6,13 @@ import math
 import re
 import shlex
 
+import jax
 import pytest
 from shell import snapshot
 
 from funcgrad import cli, tasks
-from funcgrad.data import Writer, pydoc_text
+from funcgrad.data import Characters, Writer, pydoc_text
+from funcgrad.data.writer import Sizes, net
 
 TEXT = "the cat sat on the mat, and the dog sat on the log.\n" * 40
 SMALL = ["--width", "8", "--layers", "1", "--heads", "2", "--batch-size", "4"]
@@ -158,6 +160,11 @@ def test_a_run_goes_on_from_its_checkpoints(run):
         (["--steps", "0"], "--steps must be at least 1"),
         (["--patience", "0"], "--patience must be at least 1"),
         (["--seconds", "-1"], "--seconds must be a finite number above 0"),
+        (["--layers", "1001"], "--layers must be at most 1,000, got 1,001"),
+        (
+            ["--width", "6000"],
+            "--width must make a net of at most 100,000,000 parameters, got 864,",
+        ),
     ],
 )
 def test_what_a_net_for_text_cannot_be_is_refused(
@@ -179,6 +186,15 @@ def test_what_a_net_for_text_cannot_be_is_refused(
 def test_what_is_no_text_to_learn_is_refused(refused, tmp_path, content, sentence):
     (tmp_path / "t.txt").write_bytes(content)
     assert sentence in refused("train", "t.txt")
+
+
+def test_without_a_prompt_a_text_begins_somewhere():
+    for characters, begins in {"ab": "a", "\nab": "\n"}.items():
+        vocabulary = Characters(characters)
+        sizes = Sizes(context=4, width=4, layers=1, heads=2)
+        params = net(sizes, vocabulary.size).init(jax.random.key(0))
+        writer = Writer(sizes, vocabulary, False, params)
+        assert writer.write(length=5, seed=1) == writer.write(begins, 5, seed=1)
 
 
 def test_options_of_text_are_refused_elsewhere(refused):
