@@ -39,6 +39,10 @@ LONGEST_CHUNK = 262_144
 # The first chunk has steps of so much work, which is a millisecond or two.
 WORK_OF_THE_FIRST_CHUNK = 2_000_000
 _SECONDS_BETWEEN_LOOKS = 0.1
+# Each call gets its memory anew, which takes as long as a step or two to touch first;
+# but nobody waits longer than a second for it.
+_STEPS_BETWEEN_LOOKS = 32
+_MOST_SECONDS_FOR_THEM = 1.0
 # Of training for each second that is spent on validation.
 _SECONDS_FOR_VALIDATION = 4
 
@@ -68,7 +72,7 @@ def watch(
 
     The caller may save, plot, stop or break off in between. With `every` it looks where
     that divides `state.step`, so that what is decided there repeats, and without about
-    ten times a second; at the end in any case.
+    ten times a second, or once where steps are long; at the end in any case.
 
     With `validation`, rows as `data` has them, each look has the objective of them as
     `validation["loss"]`, and each f(params, rows) -> scalar of `metrics` by its name.
@@ -293,7 +297,8 @@ def _hashable(
 
 def _next_chunk(n: int, seconds: float, scoring: float) -> int:
     """Return how many steps to do after `n` of them took so many seconds."""
-    wanted = max(_SECONDS_BETWEEN_LOOKS, _SECONDS_FOR_VALIDATION * scoring)
+    several = min(_STEPS_BETWEEN_LOOKS * seconds / n, _MOST_SECONDS_FOR_THEM)
+    wanted = max(_SECONDS_BETWEEN_LOOKS, several, _SECONDS_FOR_VALIDATION * scoring)
     return max(1, min(8 * n, int(n * wanted / seconds)))
 
 

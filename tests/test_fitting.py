@@ -141,23 +141,40 @@ def reports_of(clock, steps, **options):
 
 
 def test_a_report_has_the_speed_the_time_left_and_the_loss_of_its_own_step(clock):
-    """A look every 1/64 s: a chunk of a tenth of a second has 6.4 times the steps."""
+    """Each call takes 1/64 s: the second has 8 steps, the third a tenth of a second."""
     clock.tick = 1 / 64
     fit, reports = reports_of(clock, 60)
-    assert [r.done for r in reports] == [1, 7, 45, 60]
-    assert [r.steps for r in reports] == [60] * 4
+    assert [r.done for r in reports] == [1, 9, 60]
+    assert [r.steps for r in reports] == [60] * 3
     # Steps done by seconds since the first, for which the clock is read four times a
     # look; compiling took a thousand and more.
-    speeds = [1 * 16, 7 * 8, 45 * 64 / 12, 60 * 4]
+    speeds = [1 * 16, 9 * 8, 60 * 64 / 12]
     assert [r.steps_per_second for r in reports] == speeds
-    assert [r.seconds for r in reports] == [1 / 16, 2 / 16, 3 / 16, 4 / 16]
+    assert [r.seconds for r in reports] == [1 / 16, 2 / 16, 3 / 16]
     left = [(60 - r.done) / r.steps_per_second for r in reports]
     assert [r.seconds_left for r in reports] == left
     assert reports[-1].seconds_left == 0
-    assert [r.loss for r in reports] == [0, -6, -44, -59]
-    assert [int(r.state.step) for r in reports] == [1, 7, 45, 60]
-    assert [float(r.state.params) for r in reports] == [-1, -7, -45, -60]
+    assert [r.loss for r in reports] == [0, -8, -59]
+    assert [int(r.state.step) for r in reports] == [1, 9, 60]
+    assert [float(r.state.params) for r in reports] == [-1, -9, -60]
     assert fit.state is reports[-1].state
+
+
+@pytest.mark.parametrize(
+    ("tick", "looks"),
+    [
+        (2.0, [1, 2, 3, 4]),  # no step fits a second
+        (1 / 4, [1, 5, 21, 53, 60]),  # a second of steps, twice, and 32 of them
+    ],
+)
+def test_a_look_waits_for_32_steps_but_no_longer_than_a_second(
+    clock, monkeypatch, tick, looks
+):
+    # On this clock nothing takes no time, validation without any rows neither.
+    monkeypatch.setattr(watching, "_SECONDS_FOR_VALIDATION", 0)
+    clock.tick = tick
+    _, reports = reports_of(clock, looks[-1])
+    assert [r.done for r in reports] == looks
 
 
 def test_chunks_grow_eightfold_at_most_and_shrink_where_steps_are_slow(clock):
@@ -170,7 +187,7 @@ def test_chunks_grow_eightfold_at_most_and_shrink_where_steps_are_slow(clock):
 def test_the_run_ended_by_until_reports_where_it_ended(clock):
     clock.tick = 1 / 64
     fit, reports = reports_of(clock, 60, until=-10.0)
-    assert [r.done for r in reports] == [1, 7, 11]
+    assert [r.done for r in reports] == [1, 9, 11]
     assert reports[-1].loss == -10
     assert reports[-1].seconds_left == 49 / reports[-1].steps_per_second
     assert fit.state.step == 11 and len(fit.history.loss) == 11
