@@ -44,7 +44,7 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 _STEPS_BETWEEN_LOOKS = 32
 _MOST_SECONDS_FOR_THEM = 1.0
 # Of training for each second that is spent on validation.
-_SECONDS_FOR_VALIDATION = 4
+SECONDS_FOR_VALIDATION = 4
 
 
 class DivergedError(ArithmeticError):
@@ -298,7 +298,7 @@ def _hashable(
 def _next_chunk(n: int, seconds: float, scoring: float) -> int:
     """Return how many steps to do after `n` of them took so many seconds."""
     several = min(_STEPS_BETWEEN_LOOKS * seconds / n, _MOST_SECONDS_FOR_THEM)
-    wanted = max(_SECONDS_BETWEEN_LOOKS, several, _SECONDS_FOR_VALIDATION * scoring)
+    wanted = max(_SECONDS_BETWEEN_LOOKS, several, SECONDS_FOR_VALIDATION * scoring)
     return max(1, min(8 * n, int(n * wanted / seconds)))
 
 

@@ -171,7 +171,7 @@ def test_a_look_waits_for_32_steps_but_no_longer_than_a_second(
     clock, monkeypatch, tick, looks
 ):
     # On this clock nothing takes no time, validation without any rows neither.
-    monkeypatch.setattr(watching, "_SECONDS_FOR_VALIDATION", 0)
+    monkeypatch.setattr(watching, "SECONDS_FOR_VALIDATION", 0)
     clock.tick = tick
     _, reports = reports_of(clock, looks[-1])
     assert [r.done for r in reports] == looks
