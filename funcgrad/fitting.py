@@ -16,8 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from funcgrad.arguments import at_least, check_function
+from funcgrad.devices import on_mesh
 from funcgrad.errors import listed
 from funcgrad.history import Fit, Progress, Record
 from funcgrad.model import Objective, Params
@@ -93,12 +95,13 @@ def fit(
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Callable[[Progress], None] | bool | None = print_progress,
+    mesh: Mesh | None = None,
 ) -> Fit:
     """Do what `train` does while somebody watches; return the last state and history.
 
-    It is `watch`, consumed: see there for `every`, `validation` and `metrics`. At each
-    look `progress` is called with a `Progress`; True is `print_progress`, None and
-    False are silent. The run ends
+    It is `watch`, consumed: see there for `every`, `validation`, `metrics` and `mesh`.
+    At each look `progress` is called with a `Progress`; True is `print_progress`, None
+    and False are silent. The run ends
 
     - right after the first step whose loss is at most `until`;
     - with `patience=n`, or `(name, n)`, where the validation's loss, or the metric of
@@ -126,7 +129,8 @@ def fit(
     in stays as it was.
     """
     progress = who_prints(progress, print_progress, "funcgrad.print_progress")
-    state = first = _as_state(params, optimizer)
+    state, data = on_mesh(mesh, _as_state(params, optimizer), data)
+    first = state
     run = Run(objective, optimizer, state, data, batch_size, key)
     steps = check_steps(steps, first.step)
     names = _names(validation, metrics)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from funcgrad.arguments import at_least, has_hash, hashable
 from funcgrad.batches import (
@@ -26,10 +27,12 @@ from funcgrad.batches import (
     work_of_a_step,
 )
 from funcgrad.data_checks import check_data
-from funcgrad.errors import listed
+from funcgrad.devices import beside, mesh_of, on_mesh
+from funcgrad.errors import InputError, listed
 from funcgrad.fast.options import compiler_options
 from funcgrad.history import Fit, History, Progress, joined
 from funcgrad.model import Objective
+from funcgrad.strata import Strata
 from funcgrad.training import State, check_steps, make_step
 from funcgrad.validation import Metric, scores
 
@@ -63,6 +66,7 @@ def watch(
     every: int | None = None,
     validation: Any = None,
     metrics: Mapping[str, Metric] = {},
+    mesh: Mesh | None = None,
 ) -> Iterator[Progress]:
     """Do what `train` does, a chunk of steps at a time; yield a `Progress` after each.
 
@@ -74,6 +78,9 @@ def watch(
     `validation["loss"]`, and each f(params, rows) -> scalar of `metrics` by its name.
     More than 4,096 rows are scored in parts, whose values are averaged by their rows;
     without `every` it looks less often where that takes long.
+
+    With a `mesh` of devices, as `data_mesh` makes it, `data` is placed on it by `rows`
+    and the state by `replicate`; what is there already stays as it is placed.
 
     A loss that is NaN or infinite raises `DivergedError`, which says at which step, and
     which parameter was lost; its `.fit` has the last good state.
@@ -95,6 +102,7 @@ def watch(
             f"watch goes on from a State, got {type(state).__name__}: "
             f"init_state(params, optimizer) makes the first one"
         )
+    state, data = on_mesh(mesh, state, data)
     run = Run(objective, optimizer, state, data, batch_size, key)
     return looks_at(run, state, steps, every, None, validation, metrics)
 
@@ -118,11 +126,17 @@ def looks_at(
                 f"validation: pass validation=rows"
             )
         return _chunks(run, state, steps, every, until, lambda params: {})
+    if isinstance(validation, Strata):
+        raise InputError(
+            "must be rows as they are, got Strata: pass what rows() was given",
+            "validation",
+        )
     validation = as_arrays("validation", validation)
     check_data(
         run.objective, state.params, validation, batch_shapes(validation, None, None),
         "validation",
     )  # fmt: skip
+    validation = beside(state, validation)
     metrics = {"loss": run.objective} | {
         name: hashable(metric) for name, metric in metrics.items()
     }
@@ -198,17 +212,20 @@ class Run:
         key: jax.Array | None,
     ):
         self.objective, self.optimizer = hashable(objective), _hashable(optimizer)
-        self.data, self.batch_size, self.key = as_arrays("data", data), batch_size, key
+        self.data, self.batch_size = as_arrays("data", data), batch_size
+        self.key = beside(state, key)
         batch = batch_shapes(self.data, batch_size, key)
         check_data(self.objective, state.params, self.data, batch)
         self.work = work_of_a_step(state.params, batch)
         device = next(iter(jax.tree.leaves(state)[0].devices()))
         self.chunk = _compiled(
-            self.objective, self.optimizer, batch_size, device.platform
-        )
+            self.objective, self.optimizer, batch_size, device.platform,
+            _placement(state),
+        )  # fmt: skip
         # Reused, as making one takes as long as 5,000 steps of the smallest net; in the
         # widest float that is on, which holds those of any narrower one exactly.
-        self.losses = jnp.zeros(LONGEST_CHUNK, jnp.result_type(float))
+        losses = jnp.zeros(LONGEST_CHUNK, jnp.result_type(float))
+        self.losses = beside(state, losses)
 
     def __call__(self, state: State, n: int) -> tuple[State, np.ndarray]:
         state, self.losses = self.chunk(state, self.losses, self.data, self.key, n)
@@ -222,13 +239,29 @@ def _compiled(
     optimizer: optax.GradientTransformation,
     batch_size: int | None,
     platform: str,
+    placement: tuple[Any, tuple[Any, ...]] | None,
 ) -> Callable[..., Any]:
     """Return `_run_chunk` of these as it is compiled for this platform."""
+    # A state that left a chunk placed otherwise would have the next one compiled anew.
+    pinned = (
+        {} if placement is None else {"out_shardings": jax.tree.unflatten(*placement)}
+    )
     return jax.jit(
         partial(_run_chunk, objective, optimizer, batch_size),
         donate_argnums=1,
         compiler_options=compiler_options(platform, is_group=False),
+        **pinned,
     )
+
+
+def _placement(state: State) -> tuple[Any, tuple[Any, ...]] | None:
+    """Return where a chunk leaves state and losses, to be looked up; None: anywhere."""
+    mesh = mesh_of(state)
+    if mesh is None:
+        return None
+    kept = jax.tree.map(lambda leaf: leaf.sharding, state)
+    leaves, tree = jax.tree.flatten((kept, NamedSharding(mesh, PartitionSpec())))
+    return tree, tuple(leaves)
 
 
 def _run_chunk(

@@ -16,10 +16,20 @@ PUBLIC_ALL_THE_SAME = {"_replace", "_asdict", "_fields", "_make", "_prev", "_op"
 
 # From the bottom up; an arrow may go down or stay on its floor.
 FLOORS = (
-    ("arguments", "errors", "version", "files", "jaxprs", "notebook"),
+    ("arguments", "errors", "version", "files", "jaxprs", "notebook", "permutation"),
     ("fast",),
     ("model", "mlp", "gpt", "gpt_checks", "losses", "regularization"),
-    ("batches", "rows", "training", "data_checks", "history", "validation", "sampling"),
+    (
+        "batches",
+        "strata",
+        "splitting",
+        "training",
+        "devices",
+        "data_checks",
+        "history",
+        "validation",
+        "sampling",
+    ),
     ("checkpoint", "run_identity", "run_folder", "watching", "fitting"),
     ("ensemble", "plots", "data", "testing"),
     ("tasks",),
