@@ -16,11 +16,21 @@ PUBLIC_ALL_THE_SAME = {"_replace", "_asdict", "_fields", "_make", "_prev", "_op"
 
 # From the bottom up; an arrow may go down or stay on its floor.
 FLOORS = (
-    ("arguments", "errors", "version", "files", "jaxprs", "notebook", "roll_call"),
-    ("hosts",),
+    ("arguments", "errors", "version", "files", "jaxprs", "notebook", "permutation"),
+    ("roll_call", "hosts"),
     ("fast",),
     ("model", "mlp", "gpt", "gpt_checks", "losses", "regularization"),
-    ("batches", "rows", "training", "data_checks", "history", "validation", "sampling"),
+    (
+        "batches",
+        "strata",
+        "splitting",
+        "training",
+        "devices",
+        "data_checks",
+        "history",
+        "validation",
+        "sampling",
+    ),
     ("checkpoint", "run_identity", "run_folder", "shared_folder"),
     ("watching", "fitting"),
     ("ensemble", "plots", "data", "testing"),

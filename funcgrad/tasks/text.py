@@ -23,7 +23,7 @@ from funcgrad.history import Fit, History, Progress
 from funcgrad.hosts import gathered
 from funcgrad.model import Objective
 from funcgrad.regularization import decay_mask
-from funcgrad.rows import split
+from funcgrad.splitting import split
 from funcgrad.tasks.recipe import check_rate_and_steps
 from funcgrad.tasks.task import check_seed
 from funcgrad.tasks.training import (
