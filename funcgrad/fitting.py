@@ -240,7 +240,10 @@ class _Best:
         return self.looks >= self.most
 
     def restore(
-        self, place: RunFolder | SharedFolder, like: State, looks: Mapping[str, np.ndarray]
+        self,
+        place: RunFolder | SharedFolder,
+        like: State,
+        looks: Mapping[str, np.ndarray],
     ) -> None:
         """Take up the best of a run that goes on."""
         scores = np.where(np.isnan(s := looks[f"validation_{self.name}"]), np.inf, s)

@@ -227,8 +227,9 @@ def together(where: str | None = None) -> Iterator[None]:
         yield
     except InputError as error:
         caught = error
-    for roll in _rolls if where else ():
-        roll.meet(where, _SECONDS_TO_MEET)
+    if where is not None:
+        for roll in _rolls:
+            roll.meet(where, _SECONDS_TO_MEET)
     said = "" if caught is None else json.dumps([caught.sentence, caught.argument])
     told = exchange(said)
     if caught is not None:
@@ -335,8 +336,9 @@ def span_of(tree: Any) -> Span | None:
     """Return the span of arrays that lie on several processes, None if none does."""
     for leaf in jax.tree.leaves(tree):
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            if isinstance(leaf.sharding, NamedSharding):
-                return Span(leaf.sharding.mesh)
+            mesh = getattr(leaf.sharding, "mesh", None)
+            if isinstance(mesh, Mesh):
+                return Span(mesh)
             raise InputError(
                 f"arrays on several processes must lie on a mesh, got "
                 f"{type(leaf.sharding).__name__}: place them by a NamedSharding"

@@ -63,7 +63,6 @@ class Line:
             return None
         return message if isinstance(message, dict) else None
 
-
     def is_cut(self) -> bool:
         """Return whether the other end is gone."""
         self.socket.settimeout(0.0)

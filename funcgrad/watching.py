@@ -128,9 +128,7 @@ def looks_at(
                 f"metrics need rows to look at, got {listed(list(metrics))} and no "
                 f"validation: pass validation=rows"
             )
-        return _heeded(
-            run, _chunks(run, state, steps, every, until, lambda params: {})
-        )
+        return _heeded(run, _chunks(run, state, steps, every, until, lambda params: {}))
     if isinstance(validation, Strata):
         raise InputError(
             "must be rows as they are, got Strata: pass what rows() was given",
@@ -150,7 +148,7 @@ def looks_at(
 
 
 def _heeded(run: Run, looks: Generator[Progress]) -> Generator[Progress]:
-    """Return the looks; where several processes share the run, signals end it for all."""
+    """Return the looks; a signal ends a run for all of the processes that share it."""
     return looks if run.span is None else run.span.heeding_signals(looks)
 
 
@@ -295,7 +293,7 @@ def _compiled(
     """Return `_run_chunk` of these as it is compiled for this platform."""
     chunk = partial(_run_chunk, objective, optimizer, batch_size)
     # A state that left a chunk placed otherwise would have the next one compiled anew.
-    pinned = {}
+    pinned: dict[str, Any] = {}
     if placement is not None:
         outputs = jax.tree.unflatten(*placement)
         pinned["out_shardings"] = (outputs, outputs[1]) if is_shared else outputs
@@ -325,7 +323,7 @@ def _run_wished_chunk(
     key: jax.Array | None,
     wishes: jax.Array,
 ) -> tuple[tuple[State, jax.Array], jax.Array]:
-    """Do the chunk that all processes wish for, as `Span` says; return what that was."""
+    """Do the chunk that all processes wish for, as `Span` says, and return it."""
     told = wishes.max(axis=0)
     n = jnp.where(told[1] > 0, 0, told[0])
     return chunk(state, losses, data, key, n), told

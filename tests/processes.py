@@ -28,7 +28,7 @@ class Process:
     """A process whose output goes to files, so that it never waits for a reader."""
 
     def __init__(self, command, folder, environment):
-        self.out, self.err = (tempfile.TemporaryFile("w+") for _ in range(2))
+        self.out, self.err = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115
         self.popen = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
             stdout=self.out, stderr=self.err, start_new_session=True,

@@ -42,7 +42,7 @@ Process = Annotated[
 ]
 Cluster = Annotated[
     bool,
-    typer.Option("--cluster", help="On several hosts: as Slurm, MPI or Kubernetes say."),
+    typer.Option("--cluster", help="On several hosts: ask Slurm, MPI or Kubernetes."),
 ]
 Heartbeat = Annotated[
     int,

@@ -232,7 +232,9 @@ def train(
     tell(*score_lines(trained, "held out"))
     tell(written_line(files or [], folder, start))
     if json and is_first:
-        emit(as_json(plan, proof, trained, files or [], folder, start) + "\n", sys.stdout)
+        emit(
+            as_json(plan, proof, trained, files or [], folder, start) + "\n", sys.stdout
+        )
     if stopped:
         raise Stopped
 

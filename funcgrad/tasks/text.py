@@ -258,8 +258,9 @@ def train_text(
     """Do the steps of the plan; raise InputError where the loss is no longer a number.
 
     With a `folder` the run keeps checkpoints in `folder`/checkpoints, and goes on from
-    them with `resume`, as `fit` does; for `is_shared` see `tasks.train`. A `KeyboardInterrupt`, as of Ctrl-C, has the run
-    as far as it came as `.trained`, if a step was done by then.
+    them with `resume`, as `fit` does; for `is_shared` see `tasks.train`. A
+    `KeyboardInterrupt`, as of Ctrl-C, has the run as far as it came as `.trained`, if a
+    step was done by then.
     """
     rate = plan.recipe.learning_rate
     with ends_in_words(rate, lambda run: _trained(plan, run)):
