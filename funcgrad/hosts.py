@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import platform
 import signal
@@ -46,6 +47,10 @@ _LONGEST_FACT = 200
 
 # To write a checkpoint, and for all to come to where it was written.
 _SECONDS_TO_MEET = 300.0
+# How soon it is seen that another process has ended, and how long JAX then has to say
+# so itself: on CPU some of its threads may wait for ever.
+_SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_FOR_JAX = 1.0
 # To end together where all know that the run is over.
 _SECONDS_TO_LEAVE = 3.0
 
@@ -63,6 +68,8 @@ _SETTINGS = (
 
 # What `join` has found, if it called the roll.
 _rolls: list[Roll] = []
+# Set once this process knows that the run is over, or that another one is lost.
+_is_over = threading.Event()
 
 
 class Preempted(SystemExit):
@@ -96,7 +103,8 @@ def join(
     count, one number for two, other versions, settings or numbers of devices.
 
     A program that ends by an exception from here on ends at once, and does not wait for
-    the others; they hear of it by `LostError`, or end by a signal.
+    the others. They hear of it by `LostError`, or are ended within seconds, by the exit
+    code 75 or, from JAX's C++, by SIGABRT.
     """
     given = (coordinator, processes, process)
     heartbeat = _at_least_1("heartbeat", heartbeat)
@@ -135,7 +143,9 @@ def join(
             initialization_timeout=int(max(seconds, 30)), **options,
         )  # fmt: skip
     # Called before JAX's own, which waits for all others to end.
-    atexit.register(_leave_after_an_error)
+    atexit.register(_at_exit)
+    for roll in _rolls:
+        threading.Thread(target=_end_when_lost, args=(roll,), daemon=True).start()
     _check_devices()
     agree(_facts())
 
@@ -229,7 +239,8 @@ def together(where: str | None = None) -> Iterator[None]:
         caught = error
     if where is not None:
         for roll in _rolls:
-            roll.meet(where, _SECONDS_TO_MEET)
+            with lost_in_words():
+                roll.meet(where, _SECONDS_TO_MEET)
     said = "" if caught is None else json.dumps([caught.sentence, caught.argument])
     told = exchange(said)
     if caught is not None:
@@ -371,12 +382,30 @@ def lost_in_words() -> Iterator[None]:
     """Turn what JAX says of a process that is gone into a `LostError`."""
     try:
         yield
+    except LostError:
+        _is_over.set()
+        raise
     except jax.errors.JaxRuntimeError as error:
         if not any(word in str(error) for word in _OF_COLLECTIVES):
             raise
+        _is_over.set()
         gone = [process for roll in _rolls for process in roll.gone()]
-        who = f"process {gone[0]}" if len(gone) == 1 else "another process"
-        raise LostError(f"{who} of this run is gone") from error
+        raise LostError(_who_is_gone(gone)) from error
+
+
+def _who_is_gone(gone: list[int]) -> str:
+    who = f"process {gone[0]}" if len(gone) == 1 else "another process"
+    return f"{who} of this run is gone"
+
+
+def _end_when_lost(roll: Roll) -> None:
+    """End this process where another one is gone, and JAX does not say so in time."""
+    while not _is_over.wait(_SECONDS_BETWEEN_LOOKS):
+        if gone := roll.gone():
+            if not _is_over.wait(_SECONDS_FOR_JAX):
+                logging.getLogger(__name__).critical(_who_is_gone(gone))
+                _exit(RESUME)
+            return
 
 
 def leave(code: int) -> None:
@@ -384,6 +413,7 @@ def leave(code: int) -> None:
 
     Nothing is waited for that a process which is gone could hold up.
     """
+    _is_over.set()
     with suppress(LostError):
         for roll in _rolls:
             if not roll.gone():
@@ -391,11 +421,14 @@ def leave(code: int) -> None:
     _exit(code)
 
 
-def _leave_after_an_error() -> None:
+def _at_exit() -> None:
     """End now where an exception ends the program; JAX would wait for the others."""
     error = getattr(sys, "last_value", None)
     if error is not None:
         _exit(RESUME if isinstance(error, LostError) else 1)
+    _is_over.set()
+    for roll in _rolls:
+        roll.say_goodbye()
 
 
 def _exit(code: int) -> None:

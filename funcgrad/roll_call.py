@@ -64,14 +64,18 @@ class Line:
         return message if isinstance(message, dict) else None
 
     def is_cut(self) -> bool:
-        """Return whether the other end is gone."""
-        self.socket.settimeout(0.0)
-        try:
-            return not self.socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+        """Return whether the other end is gone, and has said nothing before it went.
+
+        Another thread may ask, while this one listens.
+        """
+        with self.socket.dup() as peeking:  # has a timeout of its own
+            peeking.settimeout(0.0)
+            try:
+                return not peeking.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,11 @@ class Roll:
     def gone(self) -> list[int]:
         """Return those to which the line is cut, as it is when a process ends."""
         return [process for process, line in self.lines.items() if line.is_cut()]
+
+    def say_goodbye(self) -> None:
+        """Tell the others that this process ends, and is not lost."""
+        for line in self.lines.values():
+            line.say({"where": "the end"})
 
     def meet(self, where: str, seconds: float) -> None:
         """Return on all processes once all are here, in the words of `where`.

@@ -5,6 +5,7 @@ can keep it from that or say why. So the command waits beside the process that t
 and turns its end into a sentence.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -74,12 +75,23 @@ def begin_work() -> None:
         setattr(sys, name, os.fdopen(own, "w", buffering=1, **kept))
         os.dup2(native, number)
 
+    logger = logging.getLogger("funcgrad.hosts")
+    logger.addHandler(_Noting())
+    logger.propagate = False
+
     def wait() -> None:
         with suppress(OSError):
             os.read(0, 1)  # ends with the command, in whatever way
         os._exit(RESUME)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+class _Noting(logging.Handler):
+    """Leaves what is logged as the reason of the end."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note("reason", record.getMessage())
 
 
 def note(name: str, text: Any) -> None:
