@@ -111,16 +111,7 @@ def join(
     options: dict[str, Any] = {"heartbeat_timeout_seconds": heartbeat}
     # SIGTERM ends a run at a step that all agree on, and all else as it always does.
     jax.config.update("jax_enable_preemption_service", False)
-    if all(argument is None for argument in given):
-        try:
-            jax.distributed.initialize(initialization_timeout=int(seconds), **options)
-        except ValueError as error:
-            raise InputError(
-                f"needs Slurm, MPI or Kubernetes, got none that JAX knows ({error}): "
-                f"name coordinator, processes and process",
-                "cluster",
-            ) from error
-    else:
+    if any(argument is not None for argument in given):
         names = ("coordinator", "processes", "process")
         missing = [n for n, v in zip(names, given, strict=True) if v is None]
         if missing:
@@ -138,14 +129,30 @@ def join(
             )
         roll = call_the_roll(str(coordinator), count, number, _facts(), seconds)
         _rolls.append(roll)
-        jax.distributed.initialize(
-            coordinator, count, number, cluster_detection_method="deactivate",
-            initialization_timeout=int(max(seconds, 30)), **options,
-        )  # fmt: skip
+        threading.Thread(target=_end_when_lost, args=(roll,), daemon=True).start()
+        options |= {
+            "coordinator_address": coordinator,
+            "num_processes": count,
+            "process_id": number,
+            "cluster_detection_method": "deactivate",
+        }
+    try:
+        jax.distributed.initialize(initialization_timeout=int(seconds), **options)
+    except ValueError as error:
+        if coordinator is not None:
+            raise
+        raise InputError(
+            f"needs Slurm, MPI or Kubernetes, got none that JAX knows ({error}): name "
+            f"coordinator, processes and process",
+            "cluster",
+        ) from error
+    except RuntimeError as error:
+        raise InputError(
+            f"hosts.join must come before JAX is used, got a process in which it was "
+            f"({error}): begin the program with it"
+        ) from error
     # Called before JAX's own, which waits for all others to end.
     atexit.register(_at_exit)
-    for roll in _rolls:
-        threading.Thread(target=_end_when_lost, args=(roll,), daemon=True).start()
     _check_devices()
     agree(_facts())
 

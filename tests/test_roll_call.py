@@ -34,10 +34,12 @@ def call_all(*calls):
     return found
 
 
-def sentences(*calls):
+def sentence(*calls):
+    """Return what all of these calls are refused with."""
     found = call_all(*calls)
     assert all(isinstance(error, InputError) for error in found), found
-    return [str(error) for error in found]
+    (said,) = {str(error) for error in found}
+    return said
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ def test_a_process_that_is_gone_is_seen_and_one_that_said_so_is_not(rolls):
 def test_a_port_that_is_taken():
     with socket.create_server(("", 0)) as server:
         where = f"localhost:{server.getsockname()[1]}"
-        (error,) = sentences((where, 2, 0, FACTS, 1))
+        error = sentence((where, 2, 0, FACTS, 1))
     assert error == (
         f"coordinator must have a port that process 0 can listen at, got {where} "
         f"(Address already in use): choose another port"
@@ -108,7 +110,7 @@ def test_a_port_that_is_taken():
 
 def test_nobody_there():
     where = free_address()
-    (error,) = sentences((where, 2, 1, FACTS, 0.5))
+    error = sentence((where, 2, 1, FACTS, 0.5))
     assert error.startswith(
         f"coordinator must be the address of process 0, got {where}, where nobody "
         f"answered within 0.5 s ("
@@ -125,59 +127,43 @@ def test_a_run_that_has_begun_is_left_in_peace():
 
         threading.Thread(target=answer, daemon=True).start()
         where = f"localhost:{server.getsockname()[1]}"
-        (error,) = sentences((where, 2, 1, FACTS, 5))
+        error = sentence((where, 2, 1, FACTS, 5))
     assert "where something else answered, or a run that has begun" in error
 
 
 def test_too_few_come():
     where = free_address()
-    errors = sentences((where, 4, 0, FACTS, 0.8), (where, 4, 1, FACTS, 9))
-    assert (
-        errors
-        == [
-            "processes must be as many as are started, got 4, of which process 2, 3 did "
-            "not come within 0.8 s: start each of them, with the same coordinator"
-        ]
-        * 2
+    error = sentence((where, 4, 0, FACTS, 0.8), (where, 4, 1, FACTS, 9))
+    assert error == (
+        "processes must be as many as are started, got 4, of which process 2, 3 did "
+        "not come within 0.8 s: start each of them, with the same coordinator"
     )
 
 
 def test_another_count():
     where = free_address()
-    errors = sentences((where, 2, 0, FACTS, 9), (where, 3, 1, FACTS, 9))
-    assert (
-        errors
-        == [
-            "processes must be the same on all, got 2 of process 0 and 3 of process 1: "
-            "start all with the same count"
-        ]
-        * 2
+    error = sentence((where, 2, 0, FACTS, 9), (where, 3, 1, FACTS, 9))
+    assert error == (
+        "processes must be the same on all, got 2 of process 0 and 3 of process 1: "
+        "start all with the same count"
     )
 
 
 def test_one_number_for_two():
     where = free_address()
-    errors = sentences(*((where, 3, process, FACTS, 9) for process in (0, 1, 1)))
-    assert (
-        errors
-        == [
-            "process must be another number for each of the 3, got 1 twice: start them as "
-            "0 to 2"
-        ]
-        * 3
+    error = sentence(*((where, 3, process, FACTS, 9) for process in (0, 1, 1)))
+    assert error == (
+        "process must be another number for each of the 3, got 1 twice: start them as "
+        "0 to 2"
     )
 
 
 def test_other_versions():
     where = free_address()
-    errors = sentences((where, 2, 0, FACTS, 9), (where, 2, 1, {"jax": "2"}, 9))
-    assert (
-        errors
-        == [
-            "all processes must have the same jax, got 1 of process 0 and 2 of process 1: "
-            "start all from the same program, data and versions"
-        ]
-        * 2
+    error = sentence((where, 2, 0, FACTS, 9), (where, 2, 1, {"jax": "2"}, 9))
+    assert error == (
+        "all processes must have the same jax, got 1 of process 0 and 2 of process 1: "
+        "start all from the same program, data and versions"
     )
 
 
@@ -207,18 +193,13 @@ def test_strangers_are_passed_over():
 
     stranger = threading.Thread(target=knock, daemon=True)
     stranger.start()
-    own = threading.Thread(
-        target=lambda: (stranger.join(10), call_the_roll(where, 2, 1, FACTS, 10)),
-        daemon=True,
-    )
-    own.start()
-    (roll,) = call_all((where, 2, 0, FACTS, 10))
-    assert list(roll.lines) == [1]
-    roll.lines[1].socket.close()
-    own.join(10)
+    first, second = call_all((where, 2, 0, FACTS, 10), (where, 2, 1, FACTS, 10))
+    assert list(first.lines) == [1]
+    first.lines[1].socket.close()
+    second.lines[0].socket.close()
 
 
 @pytest.mark.parametrize("where", ["host", "host:", ":80", "host:x", "host:70000"])
 def test_an_address_that_is_none(where):
-    (error,) = sentences((where, 2, 1, FACTS, 1))
+    error = sentence((where, 2, 1, FACTS, 1))
     assert error.startswith("coordinator must be HOST:PORT, such as ")
