@@ -23,6 +23,8 @@ RESUME = 75
 # Where the child leaves its notes; it is set in the child alone.
 NOTES = "FUNCGRAD_NOTES"
 
+PROGRAM = (sys.executable, "-m", "funcgrad")
+
 _OPTIONS = ("--coordinator", "--cluster")
 
 # In what JAX's C++ prints where it ends a process because of another one.
@@ -41,7 +43,7 @@ def run_worker(arguments: Sequence[str]) -> tuple[int, str | None]:
         notes = Path(folder)
         # Of a session of its own, so that Ctrl-C comes once, through this process.
         child = subprocess.Popen(
-            [sys.executable, "-m", "funcgrad", *arguments],
+            [*PROGRAM, *arguments],
             stdin=subprocess.PIPE,
             env=os.environ | {NOTES: folder},
             start_new_session=True,
@@ -52,13 +54,14 @@ def run_worker(arguments: Sequence[str]) -> tuple[int, str | None]:
                 number, lambda number, frame: child.send_signal(number)
             )
         try:
-            code = child.wait()
+            with child:  # which ends it too, if this one is ended
+                code = child.wait()
         finally:
             for number, usual in before.items():
                 signal.signal(number, usual)
         if code >= 0 and code != RESUME:
             return code, None
-        return RESUME, f"{_reason(notes, code)}: {_how_to_go_on(notes)}"
+        return RESUME, f"{_reason(notes, code)}: {how_to_go_on(notes)}"
 
 
 def begin_work() -> None:
@@ -117,7 +120,7 @@ def _reason(notes: Path, code: int) -> str:
     return "the run was ended"
 
 
-def _how_to_go_on(notes: Path) -> str:
+def how_to_go_on(notes: Path) -> str:
     """Return what there is to go on from."""
     folder = _read(notes, "checkpoints")
     if not folder:
