@@ -439,7 +439,7 @@ def _at_exit() -> None:
 
 
 def _exit(code: int) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, AttributeError, ValueError):
-            stream.flush()
+    for name in ("stdout", "stderr"):
+        with suppress(OSError, AttributeError, ValueError):  # closed, or not there
+            getattr(sys, name).flush()
     os._exit(code)

@@ -10,9 +10,11 @@ ROOT = Path(__file__).parents[1]
 PRODUCT = ("funcgrad", "reference")
 EVERYTHING = (*PRODUCT, "tests", "benchmarks", "examples")
 
-# NamedTuple's own, which begin with _ lest they clash with a field; and those that
-# micrograd's programs read off a Value, which must run unchanged.
-PUBLIC_ALL_THE_SAME = {"_replace", "_asdict", "_fields", "_make", "_prev", "_op"}
+# NamedTuple's own, which begin with _ lest they clash with a field; those that
+# micrograd's programs read off a Value, which must run unchanged; and os._exit.
+PUBLIC_ALL_THE_SAME = {
+    "_replace", "_asdict", "_fields", "_make", "_prev", "_op", "_exit",
+}  # fmt: skip
 
 # From the bottom up; an arrow may go down or stay on its floor.
 FLOORS = (
