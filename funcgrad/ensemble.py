@@ -85,8 +85,8 @@ def train_many(
     members count as a member done; True is `print_members`, None and False are silent;
     of several processes the first one calls it, for its own part. Ctrl-C ends the run,
     and so does what `progress` raises. The results are NumPy arrays, so that only a
-    call has to fit the device. Inside jit or vmap all members are one group, and the results are traced.
-    The data are looked at first, as `fit` does.
+    call has to fit the device. Inside jit or vmap all members are one group, and the
+    results are traced. The data are looked at first, as `fit` does.
 
     >>> import optax, funcgrad as fg
     >>> model = fg.mlp([1, 4, 1])

@@ -43,7 +43,7 @@ def fit(mesh, data, batch_size, steps=8, **given):
 def train_many(mesh, members=13):
     """Return the states and losses of some members, each with its own integers."""
     return fg.train_many(
-        OBJECTIVE, lambda rate: optax.sign_sgd(rate), MODEL.init,
-        {"rate": np.ones(members, np.float32)}, DATA, steps=5, batch_size=8, key=KEY,
+        OBJECTIVE, optax.sign_sgd, MODEL.init,
+        {"learning_rate": np.ones(members, np.float32)}, DATA, steps=5, batch_size=8, key=KEY,
         mesh=mesh,
     )  # fmt: skip

@@ -1,8 +1,9 @@
-"""A process of several: `worker.py PORT PROCESSES PROCESS FOLDER`, run by test_devices.
+"""A process of several: `worker.py PORT PROCESSES PROCESS FOLDER`, by test_devices.py.
 
-It does what `integer_run` has on all devices of all processes, and writes what came out.
+It does what `integer_run` has on all devices of all processes, and writes what it got.
 """
 
+# ruff: noqa: E402  (JAX has to be told of the others before anything computes)
 import pickle
 import sys
 from pathlib import Path
