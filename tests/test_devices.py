@@ -30,9 +30,10 @@ def environment(devices):
     }
 
 
-def pytest_on(devices, path):
+def pytest_on(devices, test=""):
+    path = f"{HERE / 'on_eight_devices.py'}{test}"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", path],
+        [sys.executable, *["-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"], path],
         env=environment(devices), capture_output=True, text=True, cwd=HERE.parents[1],
         check=False,
     )  # fmt: skip
@@ -40,15 +41,13 @@ def pytest_on(devices, path):
 
 
 def test_runs_are_the_same_on_eight_virtual_devices():
-    code, said = pytest_on(8, HERE / "on_eight_devices.py")
+    code, said = pytest_on(8)
     assert code == 0, said
     assert re.search(r"^\d\d+ passed in", said, re.MULTILINE), said  # none is skipped
 
 
 def test_a_failure_there_is_one_here():
-    code, said = pytest_on(
-        1, f"{HERE / 'on_eight_devices.py'}::test_there_are_eight_devices"
-    )
+    code, said = pytest_on(1, "::test_there_are_eight_devices")
     assert code == 1 and "1 failed" in said
 
 

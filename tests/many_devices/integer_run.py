@@ -44,6 +44,6 @@ def train_many(mesh, members=13):
     """Return the states and losses of some members, each with its own integers."""
     return fg.train_many(
         OBJECTIVE, optax.sign_sgd, MODEL.init,
-        {"learning_rate": np.ones(members, np.float32)}, DATA, steps=5, batch_size=8, key=KEY,
-        mesh=mesh,
+        {"learning_rate": np.ones(members, np.float32)}, DATA, steps=5, batch_size=8,
+        key=KEY, mesh=mesh,
     )  # fmt: skip
