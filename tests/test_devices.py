@@ -33,7 +33,7 @@ def environment(devices):
 def pytest_on(devices, test=""):
     path = f"{HERE / 'on_eight_devices.py'}{test}"
     done = subprocess.run(
-        [sys.executable, *["-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"], path],
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", path],
         env=environment(devices), capture_output=True, text=True, cwd=HERE.parents[1],
         check=False,
     )  # fmt: skip
