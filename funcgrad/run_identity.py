@@ -49,9 +49,9 @@ def identity(
     An item stands before those that change with it: versions, platform and flags of
     JAX; `model`, the structure, shapes and dtypes of the parameters; `strata`, how many
     rows each of `Strata` has; `data`, the SHA-256 of structure, shapes, dtypes and
-    numbers; `draw`, that of the program which draws `Drawn` data; `batch_size`; `key`; `objective`, the SHA-256 of its program with its gradient; `optimizer`, that
-    of its update, in which a learning rate is a number, and of the structure of its
-    state.
+    numbers; `draw`, that of the program which draws `Drawn` data; `batch_size`; `key`;
+    `objective`, the SHA-256 of its program with its gradient; `optimizer`, that of its
+    update, in which a learning rate is a number, and of the structure of its state.
 
     `data` is any pytree of arrays, read in full: a second for a gigabyte or two. Names
     of functions that an objective jits are part of its program. The numbers in `state`
