@@ -172,6 +172,19 @@ def beside(state: Any, tree: Any) -> Any:
     return tree if mesh is None else replicate(mesh, tree)
 
 
+def pinned(state: Any) -> tuple[Any, tuple[Any, ...]] | None:
+    """Return the tree and leaves of where `state` lies, and of a number on all devices.
+
+    A step leaves (state, loss) there if it is told so; None if it is on no mesh.
+    """
+    mesh = mesh_of(state)
+    if mesh is None:
+        return None
+    places = jax.tree.map(lambda leaf: leaf.sharding, state)
+    leaves, tree = jax.tree.flatten((places, NamedSharding(mesh, PartitionSpec())))
+    return tree, tuple(leaves)
+
+
 def check_mesh(mesh: Any) -> None:
     """Raise unless `mesh` is one whose axes are all Auto."""
     if not isinstance(mesh, Mesh):
@@ -200,6 +213,19 @@ def held_here(array: jax.Array) -> np.ndarray:
         return np.asarray(array)
     shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start)
     return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+
+def own_part(mesh: Mesh, tree: Any, n: int) -> Any:
+    """Return those of `n` entries along each leaf's first axis that are this process's.
+
+    All processes have as many: the last entry is there again where they do not fill the
+    last part, as arrays of other sizes cannot be gathered.
+    """
+    check_mesh(mesh)
+    each = -(-n // jax.process_count())
+    first = jax.process_index() * each
+    chosen = np.minimum(np.arange(first, first + each), n - 1)
+    return jax.tree.map(lambda leaf: leaf[chosen], tree)
 
 
 def own_devices(mesh: Mesh) -> list[Any]:

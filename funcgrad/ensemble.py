@@ -27,7 +27,7 @@ from funcgrad.arguments import (
 )
 from funcgrad.batches import as_arrays, batch_shapes, count, shuffle
 from funcgrad.data_checks import check_data
-from funcgrad.devices import check_mesh, over_processes, own_devices
+from funcgrad.devices import over_processes, own_devices, own_part
 from funcgrad.fast.groups import Work, map_members
 from funcgrad.fast.product import has_loops
 from funcgrad.fitting import print_members, who_prints
@@ -80,13 +80,13 @@ def train_many(
     on all cores, or on all devices of this process; short groups share a call, and long
     ones are cut into calls of about 0.2 s. With a `mesh` they run on its devices, and
     over processes each trains its part of the members, of the numbers that they have in
-    all; every process is given all arguments, and at the end all members. `progress(done, members)` is called
-    after each call, and half of the steps of two members count as a member done; True
-    is `print_members`, None and False are silent; of several processes the first one
-    calls it, for its own part. Ctrl-C ends the run, and so does what
-    `progress` raises. The results are NumPy arrays, so that only a call has to fit the
-    device. Inside jit or vmap all members are one group, and the results are traced.
-    The data are looked at first, as `fit` does.
+    all; every process is given all arguments, and at the end all members.
+    `progress(done, members)` is called after each call, and half of the steps of two
+    members count as a member done; True is `print_members`, None and False are silent;
+    of several processes the first one calls it, for its own part. Ctrl-C ends the run,
+    and so does what `progress` raises. The results are NumPy arrays, so that only a
+    call has to fit the device. Inside jit or vmap all members are one group, and the
+    results are traced. The data are looked at first, as `fit` does.
 
     >>> import optax, funcgrad as fg
     >>> model = fg.mlp([1, 4, 1])
@@ -298,19 +298,6 @@ class _Member:
         return self.make_optimizer(**hyper)
 
 
-def _own_part(mesh: Mesh, own: Any, members: int) -> tuple[Any, list[Any]]:
-    """Return what the members of this process have of their own, and its devices.
-
-    All processes have as many: the last member is trained again where they do not fill
-    the last part, as arrays of other sizes cannot be gathered.
-    """
-    check_mesh(mesh)
-    each = -(-members // jax.process_count())
-    first = jax.process_index() * each
-    chosen = np.minimum(np.arange(first, first + each), members - 1)
-    return jax.tree.map(lambda leaf: leaf[chosen], own), own_devices(mesh)
-
-
 def _flat(shapes: Any) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:
     leaves, tree = jax.tree.flatten(shapes)
     return tree, tuple(leaves)
@@ -370,10 +357,9 @@ def _run_members(
     if mesh is None:
         carry, (losses, scores) = map_members(member, own, shared, work, progress)
     else:
-        part, devices = _own_part(mesh, own, members)
         result = map_members(
-            member, part, shared, work, None if jax.process_index() else progress,
-            devices, members,
+            member, own_part(mesh, own, members), shared, work,
+            None if jax.process_index() else progress, own_devices(mesh), members,
         )  # fmt: skip
         carry, (losses, scores) = jax.tree.map(
             lambda leaf: over_processes(leaf)[:members], result

@@ -47,12 +47,11 @@ def identity(
     """Return {item: text} for all that decides what a run computes.
 
     An item stands before those that change with it: versions, platform and flags of
-    JAX; `model`, the structure, shapes and dtypes of the parameters; `data`, the
-    SHA-256 of structure, shapes, dtypes and numbers; `draw`, that of the program which
-    draws `Drawn` data; `strata`, how many rows each of `Strata` has; `batch_size`;
-    `key`; `objective`, the SHA-256 of its program with its gradient; `optimizer`, that
-    of its update, in which a learning rate is a number, and of the structure of its
-    state.
+    JAX; `model`, the structure, shapes and dtypes of the parameters; `strata`, how many
+    rows each of `Strata` has; `data`, the SHA-256 of structure, shapes, dtypes and
+    numbers; `draw`, that of the program which draws `Drawn` data; `batch_size`; `key`;
+    `objective`, the SHA-256 of its program with its gradient; `optimizer`, that of its
+    update, in which a learning rate is a number, and of the structure of its state.
 
     `data` is any pytree of arrays, read in full: a second for a gigabyte or two. Names
     of functions that an objective jits are part of its program. The numbers in `state`
@@ -72,8 +71,9 @@ def identity(
         "platform": _platform(state),
         **{flag: str(getattr(jax.config, flag)) for flag in _FLAGS},
         "model": _structure(params),
+        "strata": _strata(data),
         "data": _numbers(data),
-        **_of_its_kind(data, key),
+        **_draws(data, key),
         "batch_size": str(batch_size),
         "key": _key(key),
         "objective": _program(jax.value_and_grad(objective), params, batch),
@@ -81,10 +81,11 @@ def identity(
     }
 
 
-def _of_its_kind(data: Any, key: jax.Array | None) -> dict[str, str]:
-    """Return what there is to tell of data that is drawn, or in strata."""
-    if isinstance(data, Strata):
-        return {"strata": " ".join(map(str, data.counts))}
+def _strata(data: Any) -> str:
+    return " ".join(map(str, data.counts)) if isinstance(data, Strata) else "None"
+
+
+def _draws(data: Any, key: jax.Array | None) -> dict[str, str]:
     if not isinstance(data, Drawn):
         return {}
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from funcgrad.arguments import at_least, has_hash, hashable
 from funcgrad.batches import (
@@ -28,7 +28,7 @@ from funcgrad.batches import (
 )
 from funcgrad.checkpoint import checksum, named_tensors
 from funcgrad.data_checks import check_data
-from funcgrad.devices import beside, mesh_of, on_mesh
+from funcgrad.devices import beside, on_mesh, pinned
 from funcgrad.errors import InputError, listed
 from funcgrad.fast.options import compiler_options
 from funcgrad.history import Fit, History, Progress, joined
@@ -233,7 +233,7 @@ class Run:
         device = next(iter(jax.tree.leaves(state)[0].devices()))
         self.chunk = _compiled(
             self.objective, self.optimizer, batch_size, device.platform,
-            _placement(state), self.span is not None,
+            pinned(state), self.span is not None,
         )  # fmt: skip
         # Reused, as making one takes as long as 5,000 steps of the smallest net; in the
         # widest float that is on, which holds those of any narrower one exactly.
@@ -293,26 +293,15 @@ def _compiled(
     """Return `_run_chunk` of these as it is compiled for this platform."""
     chunk = partial(_run_chunk, objective, optimizer, batch_size)
     # A state that left a chunk placed otherwise would have the next one compiled anew.
-    pinned: dict[str, Any] = {}
-    if placement is not None:
-        outputs = jax.tree.unflatten(*placement)
-        pinned["out_shardings"] = (outputs, outputs[1]) if is_shared else outputs
+    out = None if placement is None else jax.tree.unflatten(*placement)
+    if is_shared:  # what was wished for lies as the losses do
+        out = (out, out[1])
     return jax.jit(
         partial(_run_wished_chunk, chunk) if is_shared else chunk,
         donate_argnums=1,
         compiler_options=compiler_options(platform, is_group=False),
-        **pinned,
+        out_shardings=out,
     )
-
-
-def _placement(state: State) -> tuple[Any, tuple[Any, ...]] | None:
-    """Return where a chunk leaves state and losses, to be looked up; None: anywhere."""
-    mesh = mesh_of(state)
-    if mesh is None:
-        return None
-    kept = jax.tree.map(lambda leaf: leaf.sharding, state)
-    leaves, tree = jax.tree.flatten((kept, NamedSharding(mesh, PartitionSpec())))
-    return tree, tuple(leaves)
 
 
 def _run_wished_chunk(

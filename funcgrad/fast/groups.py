@@ -128,10 +128,11 @@ def map_members(
     Every leaf of `own` has the members along its first axis, and all see `shared`; the
     results are NumPy arrays with the members first. `work` is that of a member, from
     which the size of a group follows, as it does from `of_members`, if these are a part
-    of so many. They run on `devices`, without any on all of this process. `progress(done, members)` is called after each
-    call; half of the steps of two members count as a member. What it raises ends the
-    run, and so does KeyboardInterrupt: no call begins any more, and those under way end
-    by themselves. Where something is traced or jit is off, all members are one group.
+    of so many. They run on `devices`, without any on all of this process.
+    `progress(done, members)` is called after each call; half of the steps of two
+    members count as a member. What it raises ends the run, and so does
+    KeyboardInterrupt: no call begins any more, and those under way end by themselves.
+    Where something is traced or jit is off, all members are one group.
     """
     leaves = jax.tree.leaves((own, shared))
     is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
