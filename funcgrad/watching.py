@@ -293,7 +293,7 @@ def _compiled(
     """Return `_run_chunk` of these as it is compiled for this platform."""
     chunk = partial(_run_chunk, objective, optimizer, batch_size)
     # A state that left a chunk placed otherwise would have the next one compiled anew.
-    out = None if placement is None else jax.tree.unflatten(*placement)
+    out: Any = None if placement is None else jax.tree.unflatten(*placement)
     if is_shared:  # what was wished for lies as the losses do
         out = (out, out[1])
     return jax.jit(

@@ -156,6 +156,46 @@ def test_a_frozen_process_ends_the_others_within_the_heartbeat(tmp_path):
             os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("kind", ["rows that fill no strata", "lines", "text"])
+def test_other_tasks_too(kind, tmp_path):
+    (tmp_path / "words.txt").write_text("to be or not to be\n" * 40)
+    options = {
+        "rows that fill no strata": ["moons", "--steps", "30"],
+        "lines": ["words.txt", "--lines", "--steps", "6"],
+        "text": ["words.txt", "--steps", "6", "--context", "8", "--width", "8"],
+    }[kind]
+    of_all = [
+        [*command[:4], *options, *command[5:]] for command in commands("--out", "run")
+    ]
+    with started(*of_all, folder=tmp_path) as (a, b):
+        assert (a.wait(), b.wait()) == (0, 0), (a.output(), b.output())
+        assert b.output() == ["", ""]
+        assert "wrote model.safetensors" in a.output()[0]
+
+
+@pytest.mark.exhaustive
+def test_a_cluster_is_asked_and_one_that_is_none_is_a_sentence(tmp_path):
+    """Slurm, as far as JAX reads what it sets."""
+    train = [sys.executable, "-m", "funcgrad", "train", "xor", "--steps", "5"]
+    (job,) = {int(free_address().rpartition(":")[2])}
+    of_all = [
+        ["env", f"SLURM_JOB_ID={job}", "SLURM_STEP_NODELIST=localhost",
+         "SLURM_NTASKS=2", f"SLURM_PROCID={i}", f"SLURM_LOCALID={i}", *train,
+         "--cluster"]
+        for i in range(2)
+    ]  # fmt: skip
+    with started(*of_all, folder=tmp_path) as (a, b):
+        assert (a.wait(), b.wait()) == (0, 0), (a.output(), b.output())
+        assert "wrote model.safetensors" in a.output()[0]
+        assert b.output() == ["", ""]
+    with started([*train, "--cluster"], folder=tmp_path) as (alone,):
+        assert alone.wait() == 2
+        assert alone.output()[1].startswith(
+            "funcgrad: --cluster needs Slurm, MPI or Kubernetes, got none that JAX"
+        )
+
+
 def test_another_count_is_a_sentence_for_all(tmp_path):
     with started(
         *commands("--out", "run", counts=[2, 3]), folder=tmp_path
