@@ -49,8 +49,9 @@ def product(x: jax.Array, w: Array) -> jax.Array:
     # Narrower floats would be rounded before they are summed; a dot sums them wider.
     is_wide = x.dtype == w.dtype and jnp.finfo(x.dtype).bits >= 32
     # Over a mesh the compiler cuts a dot into those of the devices, but no loop.
-    meshes = (jax.sharding.get_abstract_mesh(), *map(_mesh_of, (x, w)))
-    is_alone = all(mesh.size <= 1 for mesh in meshes)
+    is_alone = jax.sharding.get_abstract_mesh().empty and not (
+        _is_over_devices(x) or _is_over_devices(w)
+    )
     if not ((in_loops or is_small) and is_wide and is_alone):
         return x @ w
     x = x.reshape(rows, n_in)
@@ -62,8 +63,8 @@ def product(x: jax.Array, w: Array) -> jax.Array:
     return out.reshape(*outer, n_out)
 
 
-def _mesh_of(x: Array) -> Any:
-    return jax.typeof(x).sharding.mesh
+def _is_over_devices(x: Array) -> bool:
+    return jax.typeof(x).sharding.mesh.size > 1
 
 
 def has_loops(program: Any) -> bool:
