@@ -256,6 +256,33 @@ def gpt_work(size: str, batch: int) -> Work:
     return {"multiply-add": 3 * batch * context * token}
 
 
+def devices_cases(quick: bool, programs: Programs) -> Iterator[Case]:
+    """Yield runs on one device and on two virtual ones, on one core and on all."""
+    steps, rows = (2, 64) if quick else (100, 512)
+    how = {
+        "one device, one core": {"devices": 1, "cores": 1},
+        f"one device, {cores()} cores": {"devices": 1, "cores": cores()},
+        f"2 devices, {cores()} cores": {"devices": 2, "cores": cores()},
+    }
+    yield Case("devices", f"784-512-512-10, batch {rows}: strong scaling", "step", {
+        name: ours("devices_fit", batch=rows, steps=steps, **given)
+        for name, given in how.items()
+    }, rows=rows)  # fmt: skip
+    yield Case("devices", f"the same, {rows // 2} rows a device: weak scaling", "row", {
+        name: ours(
+            "devices_fit", batch=rows // 2 * given["devices"], steps=steps, by_row=True,
+            **given,
+        )
+        for name, given in how.items()
+    })  # fmt: skip
+    members = 64 if quick else 1024
+    many = {"members": members, "steps": 20 if quick else 4096}
+    yield Case("devices", f"{members} nets", "net-step", {
+        name: ours("devices_train_many", **many, **given)
+        for name, given in how.items()
+    })  # fmt: skip
+
+
 def growth_cases(quick: bool, programs: Programs) -> Iterator[Case]:
     """Yield the curves of time against work, and those of compiling."""
     small, seed = (16, 64, 64, 1), SEED_SIZES
@@ -310,6 +337,7 @@ ITEMS: dict[str, Callable[[bool, Programs], Iterator[Case]]] = {
     "moons": moons_cases,
     "wide": wide_cases,
     "gpt": gpt_cases,
+    "devices": devices_cases,
     "growth": growth_cases,
 }
 

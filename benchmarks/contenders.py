@@ -806,6 +806,34 @@ def gpt_torch(size, batch, steps, compiled=False):
 # What the machine can do.
 
 
+# Several devices, and as many cores; JAX is told of them before it is there.
+
+
+def _use(devices, cores):
+    os.environ["JAX_NUM_CPU_DEVICES"] = str(devices)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
+
+def devices_fit(devices, cores, batch, steps, by_row=False):
+    _use(devices, cores)
+    jax, fg, model, objective, optimizer = _wide_funcgrad()
+    mesh = fg.data_mesh(devices)
+    data = fg.rows(mesh, _wide_data(8 * batch))
+    params, key = model.init(jax.random.key(0)), jax.random.key(1)
+    return lambda: _ready(
+        fg.fit(
+            objective, optimizer, params, data, steps=steps, batch_size=batch, key=key,
+            progress=None,
+        ).state
+    ), steps * (batch if by_row else 1)  # fmt: skip
+
+
+def devices_train_many(devices, cores, members, steps):
+    _use(devices, cores)
+    return many_train_many(members, steps)
+
+
 def limit_c(program, what, count, threads):
     """Do `count` of `what`, as limits.c knows it, on each thread."""
     command = [program, what, str(count), str(threads)]

@@ -2,6 +2,7 @@
 
 from funcgrad.batches import Drawn
 from funcgrad.checkpoint import load, load_metadata, save
+from funcgrad.devices import data_mesh, replicate, rows, shard
 from funcgrad.ensemble import (
     Sweep,
     best,
@@ -36,8 +37,8 @@ from funcgrad.losses import (
 from funcgrad.mlp import Layer, layer, linear, mlp, neuron, uniform
 from funcgrad.model import Model, cast, objective
 from funcgrad.regularization import decay_mask, dropout
-from funcgrad.rows import class_weights, split
 from funcgrad.sampling import sample
+from funcgrad.splitting import class_weights, split
 from funcgrad.training import State, init_state, make_step, train
 from funcgrad.version import __version__
 from funcgrad.watching import DivergedError, watch
@@ -64,6 +65,7 @@ __all__ = [
     "class_weights",
     "committee",
     "cross_entropy",
+    "data_mesh",
     "decay_mask",
     "dropout",
     "fit",
@@ -84,10 +86,13 @@ __all__ = [
     "next_token",
     "objective",
     "print_progress",
+    "replicate",
     "rms_norm",
+    "rows",
     "sample",
     "save",
     "select",
+    "shard",
     "split",
     "squared_error",
     "sweep",

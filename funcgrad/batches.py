@@ -2,7 +2,7 @@
 
 `data` is any pytree whose leaves share a leading axis of rows, and a batch is the same
 pytree with fewer rows. Nothing here looks inside either. Or data is `Drawn`, and a
-batch is whatever was drawn.
+batch is whatever was drawn; or it is `Strata`, of which each device holds some.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from funcgrad.arguments import check_key, whole_number
+from funcgrad.errors import InputError
 from funcgrad.model import Params
+from funcgrad.permutation import permutation
+from funcgrad.strata import ShuffleWithin, Strata
 
 _MOST_SHAPES_TOLD = 8
-
-# Each halves what an order still tells of the one before.
-_ROUNDS = 24
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["source"], meta_fields=["draw"])
@@ -67,35 +68,11 @@ class Shuffle(NamedTuple):
         return used.reshape(self.per_epoch, self.batch_size)
 
 
-def permutation(key: jax.Array, n: int) -> jax.Array:
-    """Return the numbers from 0 to n - 1 in an order drawn by `key`, int32 of (n,).
-
-    The swap-or-not shuffle: in each of some rounds a number x and its partner
-    (pivot - x) mod n change places or not, by a bit that a hash makes of the larger of
-    the two. There is nothing to sort, and whole numbers alone take part, so that it is
-    the same order on every platform. A number stays where it is in all rounds with a
-    probability of 2^-24. Sources: Hoang, Morris and Rogaway 2012; the hash is the last
-    step of Appleby's MurmurHash3, whose highest bit is the one that is looked at.
-    """
-    pivots, salts = jax.random.bits(key, (2, _ROUNDS), jnp.uint32)
-    size = jnp.uint32(n)
-
-    def one_round(
-        x: jax.Array, drawn: tuple[jax.Array, jax.Array]
-    ) -> tuple[jax.Array, None]:
-        pivot, salt = drawn[0] % size, drawn[1]
-        partner = jnp.where(x <= pivot, pivot - x, pivot + (size - x))
-        h = jnp.maximum(x, partner) ^ salt
-        h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
-        h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
-        return jnp.where(h >> 31 == 1, partner, x), None
-
-    order, _ = lax.scan(one_round, jnp.arange(n, dtype=jnp.uint32), (pivots, salts))
-    return order.astype(jnp.int32)
-
-
 def whole_batch(data: Any, key: jax.Array | None) -> Callable[[jax.Array], Any]:
     """Return f(step) -> batch where there is no `batch_size`: all rows, or a draw."""
+    if isinstance(data, Strata):
+        batch = data.all_rows()
+        return lambda step: batch
     if not isinstance(data, Drawn):
         return lambda step: data
     if key is None:
@@ -103,10 +80,33 @@ def whole_batch(data: Any, key: jax.Array | None) -> Callable[[jax.Array], Any]:
             "data that is drawn needs a key, got none: pass key=jax.random.key(0)"
         )
     check_key("data that is drawn", key)
-    return lambda step: data.draw(jax.random.fold_in(key, step), data.source)
+    return lambda step: _drawn_over_devices(
+        data.draw(jax.random.fold_in(key, step), data.source), (key, data.source)
+    )
 
 
-def shuffle(data: Any, batch_size: int, key: jax.Array | None) -> Shuffle:
+def _drawn_over_devices(batch: Any, source: Any) -> Any:
+    """Return the batch, of whose rows each device draws its own.
+
+    The devices are those of the mesh that the source is on, if it is on one.
+    """
+    meshes = [jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(source)]
+    mesh = next((mesh for mesh in meshes if not mesh.empty), None)
+    if mesh is None:
+        return batch
+    over_devices = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+
+    def cut(leaf: jax.Array) -> jax.Array:
+        if leaf.ndim == 0 or leaf.shape[0] % mesh.size:
+            return leaf
+        return lax.with_sharding_constraint(leaf, over_devices)
+
+    return jax.tree.map(cut, batch)
+
+
+def shuffle(
+    data: Any, batch_size: int, key: jax.Array | None
+) -> Shuffle | ShuffleWithin:
     """Return the order of the rows, or say what is wrong with the arguments."""
     if isinstance(data, Drawn):
         raise ValueError(
@@ -114,6 +114,8 @@ def shuffle(data: Any, batch_size: int, key: jax.Array | None) -> Shuffle:
             f"{batch_size!r} too: leave it out"
         )
     rows = count_rows(data)
+    if isinstance(data, Strata):
+        rows = min(data.counts) * len(data.counts)
     size = whole_number(batch_size)
     if size is None or not 1 <= size <= rows:
         raise ValueError(
@@ -125,26 +127,40 @@ def shuffle(data: Any, batch_size: int, key: jax.Array | None) -> Shuffle:
             "batch_size needs a key to shuffle by, got none: pass key=jax.random.key(0)"
         )
     check_key("batch_size", key)
-    return Shuffle(key, rows, size)
+    if not isinstance(data, Strata):
+        return Shuffle(key, rows, size)
+    strata = len(data.counts)
+    if size % strata:
+        raise InputError(
+            f"must be a multiple of the {strata} strata that the rows lie in, got "
+            f"{size}: pass {max(1, size // strata) * strata}",
+            "batch_size",
+        )
+    return ShuffleWithin(key, data.counts, data.places, size)
 
 
 def take(data: Any, rows: jax.Array | np.ndarray) -> Any:
-    """Return the batch of these rows."""
+    """Return the batch of these rows, or of these places of each stratum."""
+    if isinstance(data, Strata):
+        return data.take(rows)
     return jax.tree.map(lambda leaf: leaf[rows], data)
 
 
 def batch_shapes(data: Any, batch_size: int | None, key: jax.Array | None) -> Any:
     """Return the shapes of what a step sees, or say what is wrong."""
-    if isinstance(data, Drawn):
-        if batch_size is not None:
-            shuffle(data, batch_size, key)
-        see = whole_batch(data, key)
-        return jax.eval_shape(lambda: see(jnp.int32(0)))
-    rows = count_rows(data)
     if batch_size is not None:
         rows = shuffle(data, batch_size, key).batch_size
+    elif isinstance(data, Drawn):
+        see = whole_batch(data, key)
+        return jax.eval_shape(lambda: see(jnp.int32(0)))
+    elif isinstance(data, Strata):
+        return jax.eval_shape(Strata.all_rows, data)
+    else:
+        rows = count_rows(data)
+    tree, row_axes = (data.rows, 2) if isinstance(data, Strata) else (data, 1)
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((rows, *leaf.shape[1:]), leaf.dtype), data
+        lambda leaf: jax.ShapeDtypeStruct((rows, *leaf.shape[row_axes:]), leaf.dtype),
+        tree,
     )
 
 
@@ -166,6 +182,12 @@ def as_arrays(name: str, tree: Any) -> Any:
     A list is a tree of its entries, as everywhere in JAX: one of numbers would be data
     of as many leaves without rows.
     """
+    check_arrays(name, tree)
+    return jax.tree.map(jnp.asarray, tree)
+
+
+def check_arrays(name: str, tree: Any) -> None:
+    """Raise where a leaf is no array of numbers."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         where = f"{name}{jax.tree_util.keystr(path)}"
         kind = getattr(getattr(leaf, "dtype", None), "kind", "V")
@@ -180,11 +202,12 @@ def as_arrays(name: str, tree: Any) -> Any:
                 f"{getattr(leaf, 'dtype', type(leaf).__name__)} at {where}: leave it "
                 f"out, or turn it into numbers first"
             )
-    return jax.tree.map(jnp.asarray, tree)
 
 
 def count_rows(data: Any) -> int:
     """Return how many rows the data has, or say which leaf differs."""
+    if isinstance(data, Strata):
+        return sum(data.counts)
     return count("rows", "data", data)
 
 

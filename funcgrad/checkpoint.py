@@ -75,7 +75,14 @@ def save(
             f"no leaf can be named {_METADATA!r}, as the file's format keeps the name "
             f"for itself: rename the key"
         )
-    write_whole(path, safetensors.numpy.save(tensors, metadata))
+    write_whole(path, content_of(tensors, metadata))
+
+
+def content_of(
+    tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None
+) -> bytes:
+    """Return what a file of these tensors holds."""
+    return safetensors.numpy.save(tensors, metadata)
 
 
 def load(path: str | os.PathLike[str], like: Any) -> Any:
@@ -107,7 +114,11 @@ def named_tensors(tree: Any) -> dict[str, np.ndarray]:
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Return all tensors in `path` by name; memory for twice the file is taken."""
-    content = Path(path).read_bytes()
+    return tensors_of(Path(path).read_bytes(), path)
+
+
+def tensors_of(content: bytes, path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Return all tensors by name in what a file holds, which errors call `path`."""
     with _readable(path):
         tensors = safetensors.deserialize(content)
     unknown = sorted({t["dtype"] for _, t in tensors} - _DTYPES.keys())

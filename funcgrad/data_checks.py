@@ -40,7 +40,8 @@ def check_data(
         objective, params_tree, tuple(params_leaves), tree, tuple(batch_leaves)
     )
     for number, check in () if isinstance(data, Drawn) else checks:
-        if _can_be_read(leaves[number][1]):
+        # The weights of rows in strata are made on the way.
+        if number < len(leaves) and _can_be_read(leaves[number][1]):
             check(leaves[number][1])
     for path, leaf in leaves:
         if _can_be_read(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from funcgrad.arguments import (
@@ -24,8 +25,9 @@ from funcgrad.arguments import (
     hashable,
     whole_number,
 )
-from funcgrad.batches import as_arrays, batch_rows, batch_shapes, count, count_rows
+from funcgrad.batches import as_arrays, batch_shapes, count, shuffle
 from funcgrad.data_checks import check_data
+from funcgrad.devices import over_processes, own_devices, own_part
 from funcgrad.fast.groups import Work, map_members
 from funcgrad.fast.product import has_loops
 from funcgrad.fitting import print_members, who_prints
@@ -63,6 +65,7 @@ def train_many(
     key: jax.Array,
     own_data: bool = False,
     progress: Callable[[int, int], None] | bool | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[State, Any]:
     """Train one net per member; return their last states and losses (members, steps).
 
@@ -75,12 +78,15 @@ def train_many(
 
     Members run in groups, as many at a time as the device is fast with, and the groups
     on all cores, or on all devices of this process; short groups share a call, and long
-    ones are cut into calls of about 0.2 s. `progress(done, members)` is called
-    after each call, and half of the steps of two members count as a member done; True
-    is `print_members`, None and False are silent. Ctrl-C ends the run, and so does what
-    `progress` raises. The results are NumPy arrays, so that only a call has to fit the
-    device. Inside jit or vmap all members are one group, and the results are traced.
-    The data are looked at first, as `fit` does.
+    ones are cut into calls of about 0.2 s. With a `mesh` they run on its devices, and
+    over processes each trains its part of the members, of the numbers that they have in
+    all; every process is given all arguments, and at the end all members.
+    `progress(done, members)` is called after each call, and half of the steps of two
+    members count as a member done; True is `print_members`, None and False are silent;
+    of several processes the first one calls it, for its own part. Ctrl-C ends the run,
+    and so does what `progress` raises. The results are NumPy arrays, so that only a
+    call has to fit the device. Inside jit or vmap all members are one group, and the
+    results are traced. The data are looked at first, as `fit` does.
 
     >>> import optax, funcgrad as fg
     >>> model = fg.mlp([1, 4, 1])
@@ -93,7 +99,7 @@ def train_many(
     ((5, 10), (5, 1, 4))
     """
     member = _member(objective, make_optimizer, init, steps, batch_size, None, 0)
-    result = _run_members(member, hyperparams, data, key, own_data, progress)
+    result = _run_members(member, hyperparams, data, key, own_data, progress, mesh)
     return result.states, result.losses
 
 
@@ -111,6 +117,7 @@ def sweep(
     key: jax.Array,
     own_data: bool = False,
     progress: Callable[[int, int], None] | bool | None = None,
+    mesh: Mesh | None = None,
 ) -> Sweep:
     """Do what `train_many` does, and keep the best parameters that each member had.
 
@@ -119,7 +126,7 @@ def sweep(
     """
     every = at_least(1, "every", every)
     member = _member(objective, make_optimizer, init, steps, batch_size, score, every)
-    return _run_members(member, hyperparams, data, key, own_data, progress)
+    return _run_members(member, hyperparams, data, key, own_data, progress, mesh)
 
 
 def member_keys(key: jax.Array, member: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -323,6 +330,7 @@ def _run_members(
     key: jax.Array,
     own_data: bool,
     progress: Callable[[int, int], None] | bool | None,
+    mesh: Mesh | None,
 ) -> Sweep:
     """Check what was given, and train all members."""
     progress = who_prints(progress, print_members, "funcgrad.fitting.print_members")
@@ -338,7 +346,7 @@ def _run_members(
     first = jax.tree.map(lambda leaf: leaf[0], data) if own_data else data
     batch = batch_shapes(first, member.batch_size, key)
     if member.batch_size is not None:
-        member = replace(member, epoch=count_rows(first) // batch_rows(batch))
+        member = replace(member, epoch=shuffle(first, member.batch_size, key).per_epoch)
     params = jax.eval_shape(member.init, jax.random.key(0))
     check_data(member.objective, params, data, batch)
     numbers = sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -346,7 +354,16 @@ def _run_members(
     work = Work(numbers, *of_a_step, member.steps)
     own = (jnp.arange(members), hyper, data if own_data else None)
     shared = (key, None if own_data else data)
-    carry, (losses, scores) = map_members(member, own, shared, work, progress)
+    if mesh is None:
+        carry, (losses, scores) = map_members(member, own, shared, work, progress)
+    else:
+        result = map_members(
+            member, own_part(mesh, own, members), shared, work,
+            None if jax.process_index() else progress, own_devices(mesh), members,
+        )  # fmt: skip
+        carry, (losses, scores) = jax.tree.map(
+            lambda leaf: over_processes(leaf)[:members], result
+        )
     states, best = carry
     best_scores, best_params = (None, None) if best is None else best
     return Sweep(states, losses, scores, best_scores, best_params)

@@ -16,14 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from funcgrad.arguments import at_least, check_function
+from funcgrad.devices import on_mesh
 from funcgrad.errors import listed
 from funcgrad.history import Fit, Progress, Record
 from funcgrad.model import Objective, Params
 from funcgrad.notebook import in_notebook
 from funcgrad.run_folder import RunFolder, open_run
 from funcgrad.run_identity import identity
+from funcgrad.shared_folder import SharedFolder, open_shared
 from funcgrad.training import State, check_steps, init_state
 from funcgrad.validation import Metric
 from funcgrad.watching import DivergedError, Run, looks_at
@@ -93,18 +96,22 @@ def fit(
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Callable[[Progress], None] | bool | None = print_progress,
+    mesh: Mesh | None = None,
 ) -> Fit:
     """Do what `train` does while somebody watches; return the last state and history.
 
-    It is `watch`, consumed: see there for `every`, `validation` and `metrics`. At each
-    look `progress` is called with a `Progress`; True is `print_progress`, None and
-    False are silent. The run ends
+    It is `watch`, consumed: see there for `every`, `validation`, `metrics` and `mesh`.
+    At each look `progress` is called with a `Progress`; True is `print_progress`, None
+    and False are silent. The run ends
 
     - right after the first step whose loss is at most `until`;
     - with `patience=n`, or `(name, n)`, where the validation's loss, or the metric of
       that name, was not lowered in `n` looks; what is returned is the state that had
       the lowest, and its counter `state.step` says when that was;
     - at the first look after so many `seconds`, compiling left out.
+
+    On several processes, which all call it alike, process 0's clock counts, it alone
+    writes, and SIGTERM to one of them ends the run on all, with `hosts.Preempted`.
 
     With a `folder` the run writes checkpoints: at each look where there is an `every`,
     otherwise at those that are half a minute apart, and when it ends in any way. The
@@ -126,7 +133,8 @@ def fit(
     in stays as it was.
     """
     progress = who_prints(progress, print_progress, "funcgrad.print_progress")
-    state = first = _as_state(params, optimizer)
+    state, data = on_mesh(mesh, _as_state(params, optimizer), data)
+    first = state
     run = Run(objective, optimizer, state, data, batch_size, key)
     steps = check_steps(steps, first.step)
     names = _names(validation, metrics)
@@ -148,15 +156,15 @@ def fit(
                 record.add(now)
                 state = now.state
                 is_best = best is not None and best.look(now)
-                if place is not None and (
-                    every is not None
-                    or time.perf_counter() - written > SECONDS_BETWEEN_CHECKPOINTS
-                ):
+                is_late, is_due = run.decided(
+                    seconds is not None and now.seconds >= seconds,
+                    time.perf_counter() - written > SECONDS_BETWEEN_CHECKPOINTS,
+                )
+                if place is not None and (every is not None or is_due):
                     place.write(int(state.step), state, record.arrays(), is_best)
                     written = time.perf_counter()
                 if progress is not None:
                     progress(now)
-                is_late = seconds is not None and now.seconds >= seconds
                 if is_late or (best is not None and best.is_over):
                     break
         except DivergedError as error:
@@ -167,9 +175,13 @@ def fit(
             error.fit = Fit(state, record.history())  # type: ignore[attr-defined]
             # Unless Ctrl-C came in between noting the losses and taking the state.
             is_whole = record.losses.seen == int(state.step - first.step)
-            if place is not None and is_whole:
+            # What one of several processes raises alone, the others do not know of.
+            is_for_all = run.span is None or run.span.has_ended
+            if place is not None and is_whole and is_for_all:
                 place.write(int(state.step), state, record.arrays())
             raise
+        finally:
+            looks.close()
         if place is not None and every is None:
             place.write(int(state.step), state, record.arrays())
     return Fit(state if best is None else best.state, record.history())
@@ -228,7 +240,10 @@ class _Best:
         return self.looks >= self.most
 
     def restore(
-        self, place: RunFolder, like: State, looks: Mapping[str, np.ndarray]
+        self,
+        place: RunFolder | SharedFolder,
+        like: State,
+        looks: Mapping[str, np.ndarray],
     ) -> None:
         """Take up the best of a run that goes on."""
         scores = np.where(np.isnan(s := looks[f"validation_{self.name}"]), np.inf, s)
@@ -246,7 +261,7 @@ def _opened(
     run: Run,
     first: State,
     names: Sequence[str],
-) -> Iterator[RunFolder | None]:
+) -> Iterator[RunFolder | SharedFolder | None]:
     """Give the run's folder, if it has one, with its lock."""
     if folder is None:
         if resume:
@@ -259,7 +274,8 @@ def _opened(
         run.objective, run.optimizer, first, run.data, run.batch_size, run.key
     )  # fmt: skip
     what |= {"first_step": str(int(first.step)), "metrics": ", ".join(names)}
-    with open_run(folder, what, resume=resume) as place:
+    opened = open_run if run.span is None else open_shared
+    with opened(folder, what, resume=resume) as place:
         yield place
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -19,8 +20,10 @@ import optax
 
 from funcgrad.batches import Drawn, batch_shapes, whole_batch
 from funcgrad.checkpoint import checksum
+from funcgrad.devices import held_here, over_processes
 from funcgrad.jaxprs import inner_programs, opened
 from funcgrad.model import Objective
+from funcgrad.strata import Strata
 from funcgrad.training import State
 from funcgrad.version import __version__
 
@@ -44,19 +47,21 @@ def identity(
     """Return {item: text} for all that decides what a run computes.
 
     An item stands before those that change with it: versions, platform and flags of
-    JAX; `model`, the structure, shapes and dtypes of the parameters; `data`, the
-    SHA-256 of structure, shapes, dtypes and numbers; `draw`, that of the program which
-    draws `Drawn` data; `batch_size`; `key`; `objective`, the SHA-256 of its program
-    with its gradient; `optimizer`, that of its update, in which a learning rate is a
-    number, and of the structure of its state.
+    JAX; `model`, the structure, shapes and dtypes of the parameters; `strata`, how many
+    rows each of `Strata` has; `data`, the SHA-256 of structure, shapes, dtypes and
+    numbers; `draw`, that of the program which draws `Drawn` data; `batch_size`; `key`;
+    `objective`, the SHA-256 of its program with its gradient; `optimizer`, that of its
+    update, in which a learning rate is a number, and of the structure of its state.
 
     `data` is any pytree of arrays, read in full: a second for a gigabyte or two. Names
     of functions that an objective jits are part of its program. The numbers in `state`
     are not looked at, so a learning rate that an optimizer keeps in its state is no
-    part of its identity.
+    part of its identity. Nor are the devices: those of a mesh, however many there are,
+    and the processes that hold them find the same.
     """
     batch = batch_shapes(data, batch_size, key)
-    params, opt_state = state.params, state.opt_state
+    # Shapes alone: where a program knows of a mesh, it may be another one.
+    params, opt_state = jax.tree.map(_shape, (state.params, state.opt_state))
     update = _program(optimizer.update, params, opt_state, params)
     return {
         "funcgrad": __version__,
@@ -66,6 +71,7 @@ def identity(
         "platform": _platform(state),
         **{flag: str(getattr(jax.config, flag)) for flag in _FLAGS},
         "model": _structure(params),
+        "strata": _strata(data),
         "data": _numbers(data),
         **_draws(data, key),
         "batch_size": str(batch_size),
@@ -75,11 +81,23 @@ def identity(
     }
 
 
+def _strata(data: Any) -> str:
+    return " ".join(map(str, data.counts)) if isinstance(data, Strata) else "None"
+
+
 def _draws(data: Any, key: jax.Array | None) -> dict[str, str]:
     if not isinstance(data, Drawn):
         return {}
-    batch_of = whole_batch(data, key)
-    return {"draw": _program(batch_of, jnp.int32(0))}
+
+    def drawn(source: Any, key: jax.Array, step: jax.Array) -> Any:
+        return whole_batch(replace(data, source=source), key)(step)
+
+    shapes = jax.tree.map(_shape, (data.source, key))
+    return {"draw": _program(drawn, *shapes, jnp.int32(0))}
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 
 def _platform(state: State) -> str:
@@ -124,9 +142,24 @@ def _key(key: jax.Array | None) -> str:
 
 
 def _numbers(data: Any) -> str:
+    if isinstance(data, Strata):
+        return _numbers_of_strata(data)
     leaves, structure = jax.tree.flatten(data)
     name = _without_addresses(str(structure))
     return checksum((name, _on_host(leaf)) for leaf in leaves)
+
+
+def _numbers_of_strata(data: Strata) -> str:
+    """Return what `_numbers` does, from the strata that each process holds."""
+    leaves, structure = jax.tree.flatten(data.rows)
+    name = _without_addresses(str(structure))
+    here = [held_here(leaf) for leaf in leaves]
+    each = [
+        checksum((name, leaf[stratum]) for leaf in here)
+        for stratum in range(len(here[0]))
+    ]
+    numbers = np.array([list(bytes.fromhex(text)) for text in each], np.uint8)
+    return _sha256(over_processes(numbers).tobytes().hex())
 
 
 def _on_host(leaf: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ The loop stops at the exact step where a loss is low enough, or is no longer a n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import Any, NoReturn
 
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import Mesh
 
 from funcgrad.arguments import at_least, has_hash, hashable
 from funcgrad.batches import (
@@ -25,11 +26,16 @@ from funcgrad.batches import (
     whole_batch,
     work_of_a_step,
 )
+from funcgrad.checkpoint import checksum, named_tensors
 from funcgrad.data_checks import check_data
-from funcgrad.errors import listed
+from funcgrad.devices import beside, on_mesh, pinned
+from funcgrad.errors import InputError, listed
 from funcgrad.fast.options import compiler_options
 from funcgrad.history import Fit, History, Progress, joined
+from funcgrad.hosts import agree, lost_in_words, span_of
 from funcgrad.model import Objective
+from funcgrad.run_identity import identity
+from funcgrad.strata import Strata
 from funcgrad.training import State, check_steps, make_step
 from funcgrad.validation import Metric, scores
 
@@ -67,6 +73,7 @@ def watch(
     every: int | None = None,
     validation: Any = None,
     metrics: Mapping[str, Metric] = {},
+    mesh: Mesh | None = None,
 ) -> Iterator[Progress]:
     """Do what `train` does, a chunk of steps at a time; yield a `Progress` after each.
 
@@ -78,6 +85,9 @@ def watch(
     `validation["loss"]`, and each f(params, rows) -> scalar of `metrics` by its name.
     More than 4,096 rows are scored in parts, whose values are averaged by their rows;
     without `every` it looks less often where that takes long.
+
+    With a `mesh` of devices, as `data_mesh` makes it, `data` is placed on it by `rows`
+    and the state by `replicate`; what is there already stays as it is placed.
 
     A loss that is NaN or infinite raises `DivergedError`, which says at which step, and
     which parameter was lost; its `.fit` has the last good state.
@@ -99,6 +109,7 @@ def watch(
             f"watch goes on from a State, got {type(state).__name__}: "
             f"init_state(params, optimizer) makes the first one"
         )
+    state, data = on_mesh(mesh, state, data)
     run = Run(objective, optimizer, state, data, batch_size, key)
     return looks_at(run, state, steps, every, None, validation, metrics)
 
@@ -111,7 +122,7 @@ def looks_at(
     until: float | None,
     validation: Any,
     metrics: Mapping[str, Metric],
-) -> Iterator[Progress]:
+) -> Generator[Progress]:
     """Check the arguments, and return the generator that `watch` and `fit` consume."""
     steps = check_steps(steps, state.step)
     every = None if every is None else at_least(1, "every", every)
@@ -121,18 +132,28 @@ def looks_at(
                 f"metrics need rows to look at, got {listed(list(metrics))} and no "
                 f"validation: pass validation=rows"
             )
-        return _chunks(run, state, steps, every, until, lambda params: {})
+        return _heeded(run, _chunks(run, state, steps, every, until, lambda params: {}))
+    if isinstance(validation, Strata):
+        raise InputError(
+            "must be rows as they are, got Strata: pass what rows() was given",
+            "validation",
+        )
     validation = as_arrays("validation", validation)
     check_data(
         run.objective, state.params, validation, batch_shapes(validation, None, None),
         "validation",
     )  # fmt: skip
+    validation = beside(state, validation)
     metrics = {"loss": run.objective} | {
         name: hashable(metric) for name, metric in metrics.items()
     }
-    return _chunks(
-        run, state, steps, every, until, partial(scores, metrics, rows=validation)
-    )
+    score = partial(scores, metrics, rows=validation)
+    return _heeded(run, _chunks(run, state, steps, every, until, score))
+
+
+def _heeded(run: Run, looks: Generator[Progress]) -> Generator[Progress]:
+    """Return the looks; a signal ends a run for all of the processes that share it."""
+    return looks if run.span is None else run.span.heeding_signals(looks)
 
 
 def _chunks(
@@ -142,12 +163,13 @@ def _chunks(
     every: int | None,
     until: float | None,
     score: Callable[..., dict[str, float]],
-) -> Iterator[Progress]:
+) -> Generator[Progress]:
     """Yield the looks at a run, and stop it at the exact step."""
     first, done = int(state.step), 0
     losses: list[np.ndarray] = []
     previous, previous_n = state, 0
-    n = max(1, WORK_OF_THE_FIRST_CHUNK // run.work)
+    # On several hosts a step's messages take longer than its work.
+    n = 1 if run.span is not None else max(1, WORK_OF_THE_FIRST_CHUNK // run.work)
     run(state, 0)  # compiles, so that the clock sees steps alone
     score(state.params)
     scoring = 0.0
@@ -160,7 +182,7 @@ def _chunks(
         began = time.perf_counter()
         n = min(n, due, LONGEST_CHUNK)
         after, chunk = run(state, n)
-        taken = time.perf_counter() - began
+        taken, n = time.perf_counter() - began, len(chunk)
         stop = _first_stop(chunk, until)
         if stop is not None and not np.isfinite(chunk[stop]):
             bad, _ = run(state, stop)
@@ -190,7 +212,11 @@ def _chunks(
 
 
 class Run:
-    """A compiled run: run(state, n <= LONGEST_CHUNK) -> (state, losses)."""
+    """A compiled run: run(state, n <= LONGEST_CHUNK) -> (state, losses).
+
+    span: the processes that share it; None where this one has it alone. Those do as
+        many steps as process 0 asks for.
+    """
 
     def __init__(
         self,
@@ -202,21 +228,60 @@ class Run:
         key: jax.Array | None,
     ):
         self.objective, self.optimizer = hashable(objective), _hashable(optimizer)
-        self.data, self.batch_size, self.key = as_arrays("data", data), batch_size, key
+        self.data, self.batch_size = as_arrays("data", data), batch_size
+        self.span = span_of((state, self.data))
+        self.key = beside(state, key)
         batch = batch_shapes(self.data, batch_size, key)
         check_data(self.objective, state.params, self.data, batch)
         self.work = work_of_a_step(state.params, batch)
         device = next(iter(jax.tree.leaves(state)[0].devices()))
         self.chunk = _compiled(
-            self.objective, self.optimizer, batch_size, device.platform
-        )
+            self.objective, self.optimizer, batch_size, device.platform,
+            pinned(state), self.span is not None,
+        )  # fmt: skip
         # Reused, as making one takes as long as 5,000 steps of the smallest net; in the
         # widest float that is on, which holds those of any narrower one exactly.
-        self.losses = jnp.zeros(LONGEST_CHUNK, jnp.result_type(float))
+        losses = jnp.zeros(LONGEST_CHUNK, jnp.result_type(float))
+        self.losses = beside(state, losses)
+        if self.span is not None:
+            self._agree(state)
 
     def __call__(self, state: State, n: int) -> tuple[State, np.ndarray]:
+        if self.span is not None:
+            with lost_in_words():
+                wishes = self.span.wishes(n)
+                (state, self.losses), told = self.chunk(
+                    state, self.losses, self.data, self.key, wishes
+                )
+                n = self.span.heed(np.asarray(told))
+                return state, np.asarray(self.losses)[:n].copy()
         state, self.losses = self.chunk(state, self.losses, self.data, self.key, n)
         return state, np.asarray(self.losses)[:n].copy()
+
+    def _agree(self, state: State) -> None:
+        """Raise on all processes unless they are to do the same run."""
+        leaves = jax.tree.leaves(self.data)
+        agree({"data": ", ".join(f"{leaf.dtype}{leaf.shape}" for leaf in leaves)})
+        begins = named_tensors(jax.tree.map(_own_part, state))
+        agree(
+            identity(
+                self.objective, self.optimizer, state, self.data, self.batch_size,
+                self.key,
+            )
+            | {"initial state": checksum(begins.items())}
+        )  # fmt: skip
+
+    def decided(self, *wishes: bool) -> Iterable[bool]:
+        """Return what is to be done of what this process would do by its clock.
+
+        Where several share the run it is what process 0 would.
+        """
+        return wishes if self.span is None else self.span.decided(wishes)
+
+
+def _own_part(leaf: jax.Array) -> jax.Array | int:
+    """Return a leaf that is the same on all processes; of others there is none."""
+    return leaf if leaf.is_fully_replicated else 0
 
 
 # Each kept for the next run alike, and its memory, a megabyte or two, for no more.
@@ -226,13 +291,35 @@ def _compiled(
     optimizer: optax.GradientTransformation,
     batch_size: int | None,
     platform: str,
+    placement: tuple[Any, tuple[Any, ...]] | None,
+    is_shared: bool,
 ) -> Callable[..., Any]:
     """Return `_run_chunk` of these as it is compiled for this platform."""
+    chunk = partial(_run_chunk, objective, optimizer, batch_size)
+    # A state that left a chunk placed otherwise would have the next one compiled anew.
+    out: Any = None if placement is None else jax.tree.unflatten(*placement)
+    if is_shared:  # what was wished for lies as the losses do
+        out = (out, out[1])
     return jax.jit(
-        partial(_run_chunk, objective, optimizer, batch_size),
+        partial(_run_wished_chunk, chunk) if is_shared else chunk,
         donate_argnums=1,
         compiler_options=compiler_options(platform, is_group=False),
+        out_shardings=out,
     )
+
+
+def _run_wished_chunk(
+    chunk: Callable[..., Any],
+    state: State,
+    losses: jax.Array,
+    data: Any,
+    key: jax.Array | None,
+    wishes: jax.Array,
+) -> tuple[tuple[State, jax.Array], jax.Array]:
+    """Do the chunk that all processes wish for, as `Span` says, and return it."""
+    told = wishes.max(axis=0)
+    n = jnp.where(told[1] > 0, 0, told[0])
+    return chunk(state, losses, data, key, n), told
 
 
 def _run_chunk(

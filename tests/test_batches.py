@@ -18,7 +18,8 @@ from problems import (
 )
 
 import funcgrad as fg
-from funcgrad.batches import Shuffle, permutation, shuffle
+from funcgrad.batches import Shuffle, shuffle
+from funcgrad.permutation import permutation
 
 STEPS = 20
 

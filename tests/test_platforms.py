@@ -12,6 +12,7 @@ import pytest
 from jax import export
 
 import funcgrad as fg
+from funcgrad.testing import doctor
 
 KEY = jax.random.key(0)
 
@@ -86,6 +87,27 @@ def gpu():
         return jax.devices("gpu")[0]
     except RuntimeError:
         pytest.skip("needs a GPU: JAX sees none here")
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_exact_on_integers_and_its_gradients_are_proven(gpu):
+    with jax.default_device(gpu), jax.default_matmul_precision("highest"):
+        assert [finding for finding in doctor.examine() if not finding.ok] == []
+
+
+@pytest.mark.gpu
+def test_fit_on_a_gpu_sees_the_batches_of_a_cpu(gpu):
+    """Sums of powers of two, exact on both."""
+    data, runs = np.float32(2) ** np.arange(12), []
+    for device in (jax.devices("cpu")[0], gpu):
+        with jax.default_device(device):
+            runs.append(
+                fg.fit(
+                    lambda w, x: jnp.sum(w * x), optax.sgd(0.0), 1.0, data, steps=9,
+                    batch_size=4, key=KEY, progress=None,
+                ).history.loss
+            )  # fmt: skip
+    assert runs[0].tolist() == runs[1].tolist()
 
 
 @pytest.mark.gpu

@@ -10,17 +10,31 @@ ROOT = Path(__file__).parents[1]
 PRODUCT = ("funcgrad", "reference")
 EVERYTHING = (*PRODUCT, "tests", "benchmarks", "examples")
 
-# NamedTuple's own, which begin with _ lest they clash with a field; and those that
-# micrograd's programs read off a Value, which must run unchanged.
-PUBLIC_ALL_THE_SAME = {"_replace", "_asdict", "_fields", "_make", "_prev", "_op"}
+# NamedTuple's own, which begin with _ lest they clash with a field; those that
+# micrograd's programs read off a Value, which must run unchanged; and os._exit.
+PUBLIC_ALL_THE_SAME = {
+    "_replace", "_asdict", "_fields", "_make", "_prev", "_op", "_exit",
+}  # fmt: skip
 
 # From the bottom up; an arrow may go down or stay on its floor.
 FLOORS = (
-    ("arguments", "errors", "version", "files", "jaxprs", "notebook"),
+    ("arguments", "errors", "version", "files", "jaxprs", "notebook", "permutation"),
+    ("roll_call", "hosts"),
     ("fast",),
     ("model", "mlp", "gpt", "gpt_checks", "losses", "regularization"),
-    ("batches", "rows", "training", "data_checks", "history", "validation", "sampling"),
-    ("checkpoint", "run_identity", "run_folder", "watching", "fitting"),
+    (
+        "batches",
+        "strata",
+        "splitting",
+        "training",
+        "devices",
+        "data_checks",
+        "history",
+        "validation",
+        "sampling",
+    ),
+    ("checkpoint", "run_identity", "run_folder", "shared_folder"),
+    ("watching", "fitting"),
     ("ensemble", "plots", "data", "testing"),
     ("tasks",),
     ("cli",),

@@ -8,17 +8,36 @@ import os
 import sys
 from collections.abc import Sequence
 
-# What a shell gives back for a command that SIGINT has ended: 128 and its number.
+from funcgrad.cli.worker import (
+    NOTES,
+    RESUME,
+    begin_work,
+    is_for_worker,
+    note,
+    run_worker,
+)
+
+# What it gives back for a command that SIGINT has ended: 128 and its number.
 STOPPED = 130
 
 NEEDED = ("typer", "rich", "matplotlib", "polars", "flint")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 if all is fine, 2 for bad input and 130 for Ctrl-C.
+    """Run the command; return its exit code.
 
-    Bad input and Ctrl-C get one sentence on stderr, and no traceback.
+    0 if all is fine, 2 for bad input, 75 for a run that another can go on from and 130
+    for Ctrl-C. All but 0 get one sentence on stderr, and no traceback.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if is_for_worker(given):
+        code, sentence = run_worker(given)
+        if sentence is not None:
+            _fail(sentence)
+        return code
+    is_worker = NOTES in os.environ
+    if is_worker:
+        begin_work()
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         return _fail(
@@ -33,31 +52,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     terminal.lost.clear()
     try:
-        code = _run(arguments)
+        code = _run(given)
     except KeyboardInterrupt:
         code = STOPPED
         _fail("stopped by Ctrl-C; no file is half written")
     terminal.emit("", sys.stdout)  # what others have left in the buffer
     if terminal.lost and not code:
-        return _fail(
+        code = _fail(
             f"not all output could be written: {terminal.lost[0].strerror}; the work "
             f"itself was done"
         )
+    if is_worker and code:
+        from funcgrad.hosts import leave
+
+        leave(code)
     return code
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(given: Sequence[str]) -> int:
     from typer import Abort
 
     from funcgrad.cli.app import app
     from funcgrad.cli.terminal import Stopped, emit
     from funcgrad.errors import InputError, shown
+    from funcgrad.roll_call import LostError
 
     try:
-        given = list(sys.argv[1:] if arguments is None else arguments)
         code = app(given, "funcgrad", standalone_mode=False, obj=given) or 0
     except SystemExit as end:
+        if end.code == RESUME:
+            note("reason", "the run was asked to end by SIGTERM")
         return end.code if isinstance(end.code, int) else 1
+    except LostError as error:
+        note("reason", error)
+        return RESUME
     except Abort:  # some versions of typer's make this of Ctrl-C, others the code
         code = STOPPED
     except Stopped:  # and has said so

@@ -28,6 +28,28 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Take the place of another run in --out.")
 ]
 BatchSize = Annotated[int | None, typer.Option(help="Rows in each step's batch.")]
+Coordinator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", help="On several hosts: where process 0 listens."
+    ),
+]
+Processes = Annotated[
+    int | None, typer.Option(metavar="N", help="On several hosts: how many there are.")
+]
+Process = Annotated[
+    int | None, typer.Option(metavar="I", help="Which of them this is, from 0.")
+]
+Cluster = Annotated[
+    bool,
+    typer.Option("--cluster", help="On several hosts: ask Slurm, MPI or Kubernetes."),
+]
+Heartbeat = Annotated[
+    int,
+    typer.Option(
+        metavar="SECONDS", help="Of silence, after which a process counts as lost."
+    ),
+]
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A model.safetensors of train.")
 ]

@@ -5,20 +5,58 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from funcgrad import tasks
+from funcgrad import hosts, tasks
 from funcgrad.cli.options import folder_of
 from funcgrad.cli.proof import Proof
 from funcgrad.cli.terminal import complain
+from funcgrad.cli.worker import note
 from funcgrad.errors import InputError
 from funcgrad.tasks import Trained, TrainedText
 
 Ended = TypeVar("Ended", Trained, TrainedText)
 
 
+def join_hosts(
+    coordinator: str | None,
+    processes: int | None,
+    process: int | None,
+    *,
+    cluster: bool,
+    heartbeat: int,
+) -> bool:
+    """Join a run on several hosts if the options ask for it; return whether they do."""
+    named = (coordinator, processes, process)
+    is_named = any(option is not None for option in named)
+    if cluster and is_named:
+        raise InputError(
+            "asks the cluster who is process 0, of how many: leave out --coordinator, "
+            "--processes and --process, or --cluster",
+            "cluster",
+        )
+    if cluster or is_named:
+        hosts.join(*named, heartbeat=heartbeat)
+    return cluster or is_named
+
+
 def folder_for(
     name: str, out: Path | None, *, overwrite: bool, resume: bool, keeps: bool
 ) -> Path:
-    """Return the folder to write, which a run can take; `keeps` is with checkpoints."""
+    """Return the folder to write, which a run can take; `keeps` is with checkpoints.
+
+    On several hosts it is the one that process 0 finds on its disk.
+    """
+    found = hosts.first_does(
+        "the folder of the run",
+        lambda: str(_folder_for(name, out, overwrite, resume, keeps)),
+    )
+    folder = Path(hosts.from_first((found or "").encode()).decode())
+    note("checkpoints", (folder / tasks.CHECKPOINTS).absolute())
+    return folder
+
+
+def _folder_for(
+    name: str, out: Path | None, overwrite: bool, resume: bool, keeps: bool
+) -> Path:
     if resume and out is None:
         out = tasks.last_folder(Path("runs", name))
     folder = folder_of(name, out)

@@ -9,13 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from funcgrad import plots, tasks
+from funcgrad import hosts, plots, tasks
 from funcgrad.cli.options import (
     Activation,
     BatchSize,
+    Cluster,
+    Coordinator,
+    Heartbeat,
     Hidden,
     Optimizer,
     Overwrite,
+    Process,
+    Processes,
     Target,
     choose,
     folder_of,
@@ -30,7 +35,13 @@ from funcgrad.cli.output import (
 )
 from funcgrad.cli.progress import step_line
 from funcgrad.cli.proof import prove
-from funcgrad.cli.running import folder_for, tell_end, tell_proof, to_its_end
+from funcgrad.cli.running import (
+    folder_for,
+    join_hosts,
+    tell_end,
+    tell_proof,
+    to_its_end,
+)
 from funcgrad.cli.terminal import Stopped, emit, nothing_written, say, tell_nobody
 from funcgrad.cli.train_text import train_text
 from funcgrad.data import SEED
@@ -115,6 +126,11 @@ def train(
     json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object in place of lines.")
     ] = False,
+    coordinator: Coordinator = None,
+    processes: Processes = None,
+    process: Process = None,
+    cluster: Cluster = False,
+    heartbeat: Heartbeat = 20,
 ) -> None:
     """Train a net on moons, xor or spirals, on a CSV table, or on text.
 
@@ -128,10 +144,18 @@ def train(
     Options that are left out are chosen to suit the task, and printed. The model, its
     history and pictures go to a folder. Ctrl-C ends the training, and what was reached
     is written.
+
+    On several hosts the same line is started on each, with --process 0, 1, and so on:
+    process 0 prints and writes. The run keeps checkpoints, and where a process is lost
+    or SIGTERM comes all end, with the exit code 75: --resume goes on, on any number.
     """
     start = time.perf_counter()
     if quiet and json:
         raise InputError("cannot be with --quiet: leave one of them out", "json")
+    is_shared = join_hosts(
+        coordinator, processes, process, cluster=cluster, heartbeat=heartbeat
+    )
+    is_first = hosts.is_first()
     of_tables = {
         "target": target, "hidden": hidden, "activation": activation,
         "optimizer": optimizer, "validation": validation,
@@ -146,38 +170,40 @@ def train(
             sizes=of_text, learning_rate=learning_rate, steps=steps,
             batch_size=batch_size, patience=patience, seconds=seconds, seed=seed,
             out=out, overwrite=overwrite, checkpoint_every=checkpoint_every,
-            resume=resume, quiet=quiet, json=json, start=start,
+            resume=resume, is_shared=is_shared, quiet=quiet, json=json, start=start,
         )  # fmt: skip
         return
     _refuse(of_text, f"{what} is no text")
-    tell = tell_nobody if quiet or json else say
+    tell = say if is_first and not (quiet or json) else tell_nobody
     with nothing_written():
-        task = tasks.load(what, target, seed=seed)
-        if validation is not None:
-            task = tasks.set_aside(task, validation, seed=seed)
-        recipe = choose(
-            task,
-            hidden=hidden,
-            activation=activation,
-            optimizer=optimizer,
-            learning_rate=learning_rate,
-            steps=steps,
-            batch_size=batch_size,
-        )
-        check(recipe, int(task.known.sum()))
-        keeps = resume or checkpoint_every is not None
+        with hosts.together():
+            task = tasks.load(what, target, seed=seed)
+            if validation is not None:
+                task = tasks.set_aside(task, validation, seed=seed)
+            recipe = choose(
+                task,
+                hidden=hidden,
+                activation=activation,
+                optimizer=optimizer,
+                learning_rate=learning_rate,
+                steps=steps,
+                batch_size=batch_size,
+            )
+            check(recipe, int(task.known.sum()))
+        keeps = resume or checkpoint_every is not None or is_shared
         folder = folder_for(
             task.name, out, overwrite=overwrite, resume=resume, keeps=keeps
         )
         plots.start_early()
-        plan = tasks.plan(
-            task,
-            recipe,
-            seed=seed,
-            patience=patience,
-            seconds=seconds,
-            every=checkpoint_every,
-        )
+        with hosts.together():
+            plan = tasks.plan(
+                task,
+                recipe,
+                seed=seed,
+                patience=patience,
+                seconds=seconds,
+                every=checkpoint_every,
+            )
         rate = recipe.learning_rate
         tell(*plan_lines(task, recipe, f"at {rate:g} falling to {rate / 10:g}"))
         tell(*end_lines(plan))
@@ -185,24 +211,30 @@ def train(
         first_batch = x[: recipe.batch_size], y[: recipe.batch_size]
         proof = prove(plan.objective, plan.untrained.params, first_batch)
         tell_proof(proof, tell, quiet=quiet)
-        with nullcontext() if quiet else step_line(recipe.steps) as progress:
+        is_shown = is_first and not quiet
+        with step_line(recipe.steps) if is_shown else nullcontext() as progress:
             trained, stopped = to_its_end(
                 lambda: tasks.train(
                     plan,
                     progress=progress,
                     folder=folder if keeps else None,
                     resume=resume,
+                    is_shared=is_shared,
                 )
             )
     tell_end(trained, recipe.steps, tell, stopped=stopped)
     trained = with_command(context.obj, trained)
     if not keeps:  # chosen once more: another run may have come to have that name
         folder = folder_of(task.name, out)
-    files = tasks.write(folder, trained)
+    files = hosts.first_does(
+        "the files of the run", lambda: tasks.write(folder, trained)
+    )
     tell(*score_lines(trained, "held out"))
-    tell(written_line(files, folder, start))
-    if json:
-        emit(as_json(plan, proof, trained, files, folder, start) + "\n", sys.stdout)
+    tell(written_line(files or [], folder, start))
+    if json and is_first:
+        emit(
+            as_json(plan, proof, trained, files or [], folder, start) + "\n", sys.stdout
+        )
     if stopped:
         raise Stopped
 

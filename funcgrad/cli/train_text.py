@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from json import dumps
 from pathlib import Path
 
-from funcgrad import plots, tasks
+from funcgrad import hosts, plots, tasks
 from funcgrad.cli.options import folder_of
 from funcgrad.cli.output import command_line, finite, written_line
 from funcgrad.cli.progress import text_line
@@ -43,14 +43,17 @@ def train_text(
     overwrite: bool,
     checkpoint_every: int | None,
     resume: bool,
+    is_shared: bool,
     quiet: bool,
     json: bool,
     start: float,
 ) -> None:
     """Do what `funcgrad train` does where WHAT is text."""
-    tell = tell_nobody if quiet or json else say
+    is_first = hosts.is_first()
+    tell = say if is_first and not (quiet or json) else tell_nobody
     with nothing_written():
-        task = tasks.load_text(what, lines=lines, seed=seed)
+        with hosts.together():
+            task = tasks.load_text(what, lines=lines, seed=seed)
         own = task.recipe
         recipe = own._replace(
             sizes=own.sizes._replace(
@@ -62,10 +65,11 @@ def train_text(
             steps=own.steps if steps is None else steps,
             batch_size=own.batch_size if batch_size is None else batch_size,
         )
-        plan = tasks.plan_text(
-            task, recipe, patience=patience, seconds=seconds, every=checkpoint_every
-        )
-        keeps = resume or checkpoint_every is not None
+        with hosts.together():
+            plan = tasks.plan_text(
+                task, recipe, patience=patience, seconds=seconds, every=checkpoint_every
+            )
+        keeps = resume or checkpoint_every is not None or is_shared
         folder = folder_for(
             task.name, out, overwrite=overwrite, resume=resume, keeps=keeps
         )
@@ -73,11 +77,13 @@ def train_text(
         tell(*_plan_lines(plan))
         proof = _prove(plan)
         tell_proof(proof, tell, quiet=quiet)
-        with nullcontext() if quiet else text_line(recipe.steps) as show:
+        is_shown = is_first and not quiet
+        with text_line(recipe.steps) if is_shown else nullcontext() as show:
 
             def follow(now: Progress) -> None:
                 if show is not None:
-                    writer = plan.untrained._replace(params=now.state.params)
+                    params = hosts.gathered(now.state.params)
+                    writer = plan.untrained._replace(params=params)
                     show(now, lambda: writer.write(length=_GLIMPSE))
 
             trained, stopped = to_its_end(
@@ -86,6 +92,7 @@ def train_text(
                     progress=follow,
                     folder=folder if keeps else None,
                     resume=resume,
+                    is_shared=is_shared,
                 )
             )
     tell_end(trained, recipe.steps, tell, stopped=stopped)
@@ -93,11 +100,13 @@ def train_text(
     trained = trained._replace(writer=trained.writer._replace(provenance=made))
     if not keeps:  # chosen once more: another run may have come to have that name
         folder = folder_of(task.name, out)
-    files = tasks.write(folder, trained)
+    files = hosts.first_does(
+        "the files of the run", lambda: tasks.write(folder, trained)
+    )
     tell(*_score_lines(trained))
-    tell(written_line(files, folder, start))
-    if json:
-        emit(_as_json(trained, proof, files, folder, start) + "\n", sys.stdout)
+    tell(written_line(files or [], folder, start))
+    if json and is_first:
+        emit(_as_json(trained, proof, files or [], folder, start) + "\n", sys.stdout)
     if stopped:
         raise Stopped
 

@@ -35,13 +35,17 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "linear": linear,
 }
 
-# loss(outputs, labels) for outputs of shape (rows, outputs) and labels of shape
-# (rows,): the number of the class, or the standardised number to predict.
-LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
-    "hinge": lambda outputs, y: hinge(outputs[:, 0], 2 * y - 1),
-    "binary_cross_entropy": lambda outputs, y: binary_cross_entropy(outputs[:, 0], y),
+# loss(outputs, labels, weights=None) for outputs of shape (rows, outputs) and labels of
+# shape (rows,): the number of the class, or the standardised number to predict.
+LOSSES: dict[str, Callable[..., jax.Array]] = {
+    "hinge": lambda outputs, y, w=None: hinge(outputs[:, 0], 2 * y - 1, w),
+    "binary_cross_entropy": lambda outputs, y, w=None: binary_cross_entropy(
+        outputs[:, 0], y, w
+    ),
     "cross_entropy": cross_entropy,
-    "mean_squared_error": lambda outputs, y: mean_squared_error(outputs[:, 0], y),
+    "mean_squared_error": lambda outputs, y, w=None: mean_squared_error(
+        outputs[:, 0], y, w
+    ),
 }
 
 # Rows put through the net at a time; one compiled function serves every table.

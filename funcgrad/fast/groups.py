@@ -120,15 +120,19 @@ def map_members(
     shared: Any,
     work: Work,
     progress: Callable[[int, int], None] | None = None,
+    devices: Sequence[Any] | None = None,
+    of_members: int | None = None,
 ) -> tuple[Any, Any]:
     """Return what each member carries at the end, and its arrays along time.
 
     Every leaf of `own` has the members along its first axis, and all see `shared`; the
     results are NumPy arrays with the members first. `work` is that of a member, from
-    which the size of a group follows. `progress(done, members)` is called after each
-    call; half of the steps of two members count as a member. What it raises ends the
-    run, and so does KeyboardInterrupt: no call begins any more, and those under way end
-    by themselves. Where something is traced or jit is off, all members are one group.
+    which the size of a group follows, as it does from `of_members`, if these are a part
+    of so many. They run on `devices`, without any on all of this process.
+    `progress(done, members)` is called after each call; half of the steps of two
+    members count as a member. What it raises ends the run, and so does
+    KeyboardInterrupt: no call begins any more, and those under way end by themselves.
+    Where something is traced or jit is off, all members are one group.
     """
     leaves = jax.tree.leaves((own, shared))
     is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
@@ -140,10 +144,10 @@ def map_members(
 
     own = jax.device_get(own)  # where cutting members out takes next to no time
     members = jax.tree.leaves(own)[0].shape[0]
-    devices = jax.local_devices()
+    devices = jax.local_devices() if devices is None else devices
     on_cpu = devices[0].platform == "cpu"
     workers = max(len(devices), cores() if on_cpu else 1)
-    size, groups_a_call = group_sizes(work, members, devices[0], workers)
+    size, groups_a_call = group_sizes(work, of_members or members, devices[0], workers)
     shared_by_device = [jax.device_put(shared, device) for device in devices]
     context, length = _context(), max(1, run.steps)
 

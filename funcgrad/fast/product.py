@@ -49,7 +49,9 @@ def product(x: jax.Array, w: Array) -> jax.Array:
     # Narrower floats would be rounded before they are summed; a dot sums them wider.
     is_wide = x.dtype == w.dtype and jnp.finfo(x.dtype).bits >= 32
     # Over a mesh the compiler cuts a dot into those of the devices, but no loop.
-    is_alone = jax.sharding.get_abstract_mesh().empty
+    is_alone = jax.sharding.get_abstract_mesh().empty and not (
+        _is_over_devices(x) or _is_over_devices(w)
+    )
     if not ((in_loops or is_small) and is_wide and is_alone):
         return x @ w
     x = x.reshape(rows, n_in)
@@ -59,6 +61,10 @@ def product(x: jax.Array, w: Array) -> jax.Array:
     else:
         out = product_p.bind(x, w, in_loops=in_loops)
     return out.reshape(*outer, n_out)
+
+
+def _is_over_devices(x: Array) -> bool:
+    return jax.typeof(x).sharding.mesh.size > 1
 
 
 def has_loops(program: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from funcgrad.data import columns, points, table
 from funcgrad.data.columns import Category, Column, Number
 from funcgrad.errors import InputError, did_you_mean, listed
-from funcgrad.rows import split
+from funcgrad.splitting import split
 from funcgrad.tasks import recipe
 from funcgrad.tasks.recipe import Recipe
 

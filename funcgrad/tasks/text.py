@@ -21,9 +21,10 @@ from funcgrad.errors import InputError
 from funcgrad.fitting import fit, print_progress
 from funcgrad.gpt import next_token
 from funcgrad.history import Fit, History, Progress
+from funcgrad.hosts import gathered
 from funcgrad.model import Objective
 from funcgrad.regularization import decay_mask
-from funcgrad.rows import split
+from funcgrad.splitting import split
 from funcgrad.tasks.recipe import MOST_PARAMETERS, check_rate_and_steps
 from funcgrad.tasks.task import check_seed
 from funcgrad.tasks.training import (
@@ -31,6 +32,7 @@ from funcgrad.tasks.training import (
     check_ends,
     ends_in_words,
     provenance,
+    shared,
 )
 
 PYDOC = "pydoc"
@@ -252,12 +254,14 @@ def train_text(
     progress: Callable[[Progress], None] | None = print_progress,
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    is_shared: bool = False,
 ) -> TrainedText:
     """Do the steps of the plan; raise InputError where the loss is no longer a number.
 
     With a `folder` the run keeps checkpoints in `folder`/checkpoints, and goes on from
-    them with `resume`, as `fit` does. A `KeyboardInterrupt`, as of Ctrl-C, has the run
-    as far as it came as `.trained`, if a step was done by then.
+    them with `resume`, as `fit` does; for `is_shared` see `tasks.train`. A
+    `KeyboardInterrupt`, as of Ctrl-C, has the run as far as it came as `.trained`, if a
+    step was done by then.
     """
     rate = plan.recipe.learning_rate
     with ends_in_words(rate, lambda run: _trained(plan, run)):
@@ -265,7 +269,7 @@ def train_text(
             plan.objective,
             plan.optimizer,
             plan.untrained.params,
-            plan.data,
+            shared(plan.data) if is_shared else plan.data,
             steps=plan.recipe.steps,
             batch_size=plan.batch_size,
             key=plan.key,
@@ -290,6 +294,7 @@ def _sample_of(writer: Writer) -> str:
 
 
 def _trained(plan: TextPlan, run: Fit) -> TrainedText:
+    run = run._replace(state=gathered(run.state))
     writer = plan.untrained._replace(
         params=run.state.params,
         provenance=provenance(int(run.state.step), plan.task.seed),

@@ -16,13 +16,17 @@ import numpy as np
 import optax
 
 from funcgrad.arguments import at_least
+from funcgrad.batches import Drawn
+from funcgrad.checkpoint import checksum
 from funcgrad.data import columns
 from funcgrad.data.points import SEED
 from funcgrad.data.predictor import LOSSES, Predictor, net
 from funcgrad.data.scores import Score
+from funcgrad.devices import data_mesh, own_rows, replicate, rows
 from funcgrad.errors import InputError
 from funcgrad.fitting import fit, print_progress
 from funcgrad.history import Fit, History, Progress
+from funcgrad.hosts import agree, gathered
 from funcgrad.losses import l2
 from funcgrad.model import Model, Objective
 from funcgrad.tasks.recipe import PENALTY, Recipe, check, make_optimizer
@@ -160,6 +164,7 @@ def train(
     ),
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    is_shared: bool = False,
 ) -> Trained:
     """Do the steps of the plan; raise InputError where the loss is no longer a number.
 
@@ -168,6 +173,9 @@ def train(
 
     With a `folder` the run keeps checkpoints in `folder`/checkpoints, and goes on from
     them with `resume`, as `fit` does.
+
+    Where it `is_shared`, all processes that `hosts.join` has joined call this with the
+    same plan, and the rows lie over the devices of all.
 
     A `KeyboardInterrupt`, as of Ctrl-C, has the run as far as it came as `.trained`, if
     a step was done by then.
@@ -179,7 +187,8 @@ def train(
 
     def report(now: Progress) -> None:
         if progress is not None:
-            outputs = untrained._replace(params=now.state.params).outputs(x)
+            params = gathered(now.state.params)
+            outputs = untrained._replace(params=params).outputs(x)
             progress(now, task.target.score(outputs, y))
 
     with ends_in_words(recipe.learning_rate, lambda run: _trained(plan, run)):
@@ -187,7 +196,7 @@ def train(
             plan.objective,
             plan.optimizer,
             untrained.params,
-            plan.rows,
+            shared(plan.rows) if is_shared else plan.rows,
             steps=recipe.steps,
             batch_size=recipe.batch_size,
             key=plan.key,
@@ -201,6 +210,16 @@ def train(
         )
     best_step = None if plan.patience is None else int(run.state.step)
     return _trained(plan, run)._replace(best_step=best_step)
+
+
+def shared(data: Any) -> Any:
+    """Return data that all processes have read, over the devices of all."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(data)]
+    agree({"data": checksum(("", leaf) for leaf in leaves)})
+    mesh = data_mesh()
+    if isinstance(data, Drawn):
+        return replicate(mesh, data)
+    return rows(mesh, own_rows(mesh, data))
 
 
 @contextmanager
@@ -241,6 +260,7 @@ def provenance(steps: int, seed: int) -> dict[str, str | int]:
 
 def _trained(plan: Plan, run: Fit) -> Trained:
     task, recipe = plan.task, plan.recipe
+    run = run._replace(state=gathered(run.state))
     if not all(np.isfinite(p).all() for p in jax.tree.leaves(run.state.params)):
         raise InputError(
             f"the last step left parameters that are no finite numbers: lower the "
@@ -277,11 +297,14 @@ def net_sizes(task: Task, recipe: Recipe) -> tuple[int, ...]:
 
 
 def penalised_loss(model: Model, loss: str) -> Objective:
-    """Return f(params, (x, y)) = loss(apply(params, x), y) + PENALTY * l2(params)."""
+    """Return f(params, (x, y)) = loss(apply(params, x), y) + PENALTY * l2(params).
+
+    A third entry of the batch is the weights of its rows.
+    """
     data_loss = LOSSES[loss]
 
     def f(params: Any, batch: Any) -> jax.Array:
-        x, y = batch
-        return data_loss(model.apply(params, x), y) + PENALTY * l2(params)
+        x, y, *weights = batch
+        return data_loss(model.apply(params, x), y, *weights) + PENALTY * l2(params)
 
     return f

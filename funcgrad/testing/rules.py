@@ -172,6 +172,8 @@ ELEMENTWISE: dict[str, Rule] = {
     "pow": Rule(power, _power_slopes, 16),
     "copy": Rule(lambda x: x, lambda x, y: (1,), 0),
     "copy_p": Rule(lambda x: x, lambda x, y: (1,), 0),
+    "reshard": Rule(lambda x: x, lambda x, y: (1,), 0),
+    "sharding_constraint": Rule(lambda x: x, lambda x, y: (1,), 0),
 }
 
 

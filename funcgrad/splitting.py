@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from funcgrad.arguments import check_key
-from funcgrad.batches import count_rows, permutation, take
+from funcgrad.batches import count_rows, take
 from funcgrad.errors import listed
+from funcgrad.permutation import permutation
 
 
 def split(data: Any, key: jax.Array, share: float, by: Any = None) -> tuple[Any, Any]:

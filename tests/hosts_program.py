@@ -1,0 +1,184 @@
+"""A program that tests run as several processes, or as one: its runs, as digests.
+
+    python hosts_program.py ADDRESS PROCESSES PROCESS WHAT...
+
+ADDRESS is - where there is one process. Integers stay integers, so that all layouts of
+processes and devices must print the same.
+"""
+
+import hashlib
+import os
+import signal
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import funcgrad as fg
+from funcgrad import hosts
+from funcgrad.devices import own_rows
+
+STEPS = 40
+SIGN = optax.sign_sgd(1.0)
+
+
+def key():
+    """Return the run's; made late, as JAX is not to be used before `join`."""
+    return jax.random.key(3)
+
+
+def problem(kind=np.float32):
+    """Return an objective, parameters and 64 rows, all of small integers."""
+    rng = np.random.default_rng(4)
+    x, y = rng.integers(-2, 3, (64, 4)), rng.choice([-1, 1], (64, 1))
+    model = fg.mlp([4, 8, 1], activation=jax.nn.relu, final_activation=fg.linear)
+
+    def objective(params, batch):
+        x, y = batch
+        return jnp.sum(jax.nn.relu(1 - y * model.apply(params, x)))
+
+    params = jax.tree.map(lambda p: jnp.round(8 * p), model.init(jax.random.key(0)))
+    return objective, params, (x.astype(kind), y.astype(kind))
+
+
+def placed(data, devices=None):
+    mesh = fg.data_mesh(devices)
+    return fg.rows(mesh, own_rows(mesh, data))
+
+
+def digest(fit):
+    """Return the step, and one word for all numbers of a run."""
+    found = hashlib.sha256(fit.history.loss.tobytes())
+    for leaf in jax.tree.leaves(hosts.gathered(fit.state)):
+        found.update(np.asarray(leaf).tobytes())
+    return f"{int(fit.state.step)} {found.hexdigest()[:16]}"
+
+
+def slow(now):
+    """Keep one process back, so that clocks differ."""
+    if not hosts.is_first():
+        time.sleep(0.02)
+
+
+def run(what, devices=None, folder=None, process=0):
+    """Return in a line what this run comes to."""
+    objective, params, data = problem()
+    rows = placed(data, devices)
+    given = {"steps": STEPS, "progress": slow}
+    if what == "full":
+        return digest(fg.fit(objective, SIGN, params, rows, **given))
+    given |= {"batch_size": 16, "key": key()}
+    if what == "batches":
+        return digest(fg.fit(objective, SIGN, params, rows, **given))
+    if what == "until":
+        given["steps"] = 10**6
+        return digest(fg.fit(objective, SIGN, params, rows, until=60.0, **given))
+    if what == "diverged":
+
+        def breaks(params, batch):
+            return jnp.where(params[0].w[0, 1] > -7, objective(params, batch), jnp.nan)
+
+        try:
+            fg.fit(breaks, SIGN, params, rows, **given)
+        except fg.DivergedError as error:
+            return f"{digest(error.fit)} {str(error)[:40]}"
+    if what == "patience":
+        run = fg.fit(
+            objective, SIGN, params, rows, every=5, validation=data, patience=3, **given
+        )
+        return digest(run)
+    if what in ("folder", "killed", "frozen"):
+
+        def dies(now):
+            if process == 1 and now.done == 20:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def goes_on(now):
+            print("look", flush=True)
+            time.sleep(0.05)
+
+        given["progress"] = {"folder": None, "killed": dies, "frozen": goes_on}[what]
+        given["steps"] = 10**6 if what == "frozen" else STEPS
+        run = fg.fit(
+            objective, SIGN, params, rows, every=10, folder=folder, resume=True, **given
+        )
+        return digest(run)
+    raise AssertionError(what)
+
+
+def seconds(process):
+    """Return where a run ends that process 0's clock has ended."""
+    objective, params, data = problem()
+    rows = placed(data)
+    given = {"steps": 10**6, "progress": slow, "seconds": 0.3 if process == 0 else 1e-9}
+    return digest(fg.fit(objective, SIGN, params, rows, **given))
+
+
+def preempted(process, folder, number):
+    """Return where a run ends on all that a signal to one has ended."""
+    objective, params, data = problem()
+
+    def ask(now):
+        if process == 1 and now.done > 5:
+            os.kill(os.getpid(), number)
+
+    try:
+        fg.fit(
+            objective, SIGN, params, placed(data), steps=10**6, progress=ask,
+            folder=folder,
+        )  # fmt: skip
+    except (hosts.Preempted, KeyboardInterrupt) as error:
+        return f"{type(error).__name__} {digest(error.fit)}"
+
+
+def unequal(process):
+    """Yield what is said where process 1 has another run."""
+    objective, params, data = problem()
+    other = process == 1
+
+    def fit(objective=objective, optimizer=SIGN, params=params, rows=None, steps=3):
+        rows = placed(data) if rows is None else rows
+        try:
+            fg.fit(objective, optimizer, params, rows, steps=steps, progress=None)
+            return "it went on"
+        except ValueError as error:
+            return str(error)
+
+    yield fit(optimizer=optax.sign_sgd(2.0 if other else 1.0))
+    yield fit(lambda p, b: objective(p, b) + (1.0 if other else 2.0))
+    yield fit(params=jax.tree.map(lambda p: p + other, params))
+    yield fit(rows=placed(problem(np.int32 if other else np.float32)[2]))
+    try:
+        hosts.agree({"x": str(process)})
+    except ValueError as error:
+        yield str(error)
+
+
+def tell(what, process, folder):
+    """Print what this run comes to."""
+    if what == "seconds":
+        said = [seconds(process)]
+    elif what in ("SIGTERM", "SIGINT"):
+        said = [preempted(process, f"{folder}/{what}", getattr(signal, what))]
+    elif what == "unequal":
+        said = unequal(process)
+    else:
+        said = [run(what, folder=folder, process=process)]
+    for line in said:
+        print(f"{what}: {line}", flush=True)
+
+
+def main(address, processes, process, folder, heartbeat, *runs):
+    if address != "-":
+        hosts.join(
+            address, int(processes), int(process), seconds=40, heartbeat=int(heartbeat)
+        )
+    for what in runs:
+        tell(what, int(process), folder)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,112 @@
+"""Runs over several devices and processes, all of them on this machine's CPU.
+
+JAX is told how many devices there are before it starts, so each of these is a process
+of its own.
+"""
+
+import os
+import pickle
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from problems import same_bits
+
+HERE = Path(__file__).parent / "many_devices"
+
+
+def environment(devices):
+    folders = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join(folders),
+    }
+
+
+def pytest_on(devices, test=""):
+    path = f"{HERE / 'on_eight_devices.py'}{test}"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", path],
+        env=environment(devices), capture_output=True, text=True, cwd=HERE.parents[1],
+        check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_runs_are_the_same_on_eight_virtual_devices():
+    code, said = pytest_on(8)
+    assert code == 0, said
+    assert re.search(r"^\d\d+ passed in", said, re.MULTILINE), said  # none is skipped
+
+
+def test_a_failure_there_is_one_here():
+    code, said = pytest_on(1, "::test_there_are_eight_devices")
+    assert code == 1 and "1 failed" in said
+
+
+def run_processes(processes, devices, folder):
+    """Return what each of some processes found, which have so many devices each."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(HERE / "worker.py"), str(port), str(processes),
+             str(number), str(folder)],
+            env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(processes)
+    ]  # fmt: skip
+    try:
+        for process in started:
+            said, _ = process.communicate(timeout=120)
+            assert process.returncode == 0, said
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    return [
+        pickle.loads((folder / f"{processes}-{number}").read_bytes())
+        for number in range(processes)
+    ]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Return what one process with four devices found, and two with two each."""
+    folder = tmp_path_factory.mktemp("found")
+    return run_processes(1, 4, folder)[0], *run_processes(2, 2, folder)
+
+
+def test_two_processes_do_the_run_of_one(found):
+    alone, *both = found
+    assert both[0]["devices"] == [0, 0, 1, 1]
+    for name, expected in alone.items():
+        if name.startswith(("fit", "many")):
+            assert same_bits(both[0][name], expected), name
+            assert same_bits(both[1][name], expected), name
+        elif name.startswith(("counts", "identity")):
+            assert both[0][name] == both[1][name] == expected, name
+    assert alone["counts 37"] == (5, 5, 5, 5, 5, 4, 4, 4)
+    assert both[0]["sharded"] == [(4, 4096)] * 2
+
+
+def test_thirteen_members_of_two_processes_are_those_of_one_device(found):
+    sys.path.insert(0, str(HERE))
+    try:
+        from integer_run import train_many
+    finally:
+        sys.path.remove(str(HERE))
+    for members in (13, 1):
+        assert same_bits(found[1][f"many {members}"], train_many(None, members))
+    states, losses = found[1]["many 13"]
+    assert losses.shape == (13, 5)
+    assert len(np.unique(jax.tree.leaves(states.params)[0], axis=0)) > 5

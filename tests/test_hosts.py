@@ -1,0 +1,183 @@
+"""Several processes that train one net: two of two devices each, over loopback."""
+
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import hosts_program
+import jax
+import pytest
+from processes import SECONDS, ended, free_address, started
+
+import funcgrad as fg
+from funcgrad import hosts
+
+PROGRAM = Path(hosts_program.__file__)
+# The same runs for any layout; one process of those of several is slow.
+RUNS = ("full", "batches", "until", "diverged", "patience")
+
+
+def program(*runs, folder, processes=2, heartbeat=20):
+    """Return the commands of the processes that do these runs."""
+    address = free_address() if processes else "-"
+    return [
+        [sys.executable, "-W", "error", str(PROGRAM), address, str(processes),
+         str(process), str(folder), str(heartbeat), *runs]
+        for process in range(processes or 1)
+    ]  # fmt: skip
+
+
+def said(found):
+    """Return what each process has printed, as {run: lines}."""
+    told = []
+    for code, out, err in found:
+        assert code == 0, err
+        lines = [line.partition(": ") for line in out.splitlines()]
+        told.append({w: [li for k, _, li in lines if k == w] for w, _, _ in lines})
+    return told
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    """Return what two processes of two devices say of each run, and their folder."""
+    folder = tmp_path_factory.mktemp("runs")
+    runs = (*RUNS, "seconds", "SIGTERM", "SIGINT", "unequal", "folder")
+    return said(ended(*program(*runs, folder=folder), folder=folder)), folder
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_two_processes_do_the_run_of_one_to_the_bit(run, of_two):
+    (first, second), _ = of_two
+    assert first[run] == second[run] == [hosts_program.run(run, devices=1)]
+
+
+def test_process_0s_clock_ends_a_run_for_all(of_two):
+    (first, second), _ = of_two
+    assert first["seconds"] == second["seconds"]
+    assert int(first["seconds"][0].split()[0]) > 1  # that of process 1 was over at once
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_to_one_ends_all_at_one_step_with_one_checkpoint(name, of_two):
+    (first, second), folder = of_two
+    assert first[name] == second[name]
+    kind, step, _ = first[name][0].split()
+    assert kind == ("Preempted" if name == "SIGTERM" else "KeyboardInterrupt")
+    assert [p.name for p in (folder / name).glob("*.safetensors")] == [
+        f"step-{int(step):09d}.safetensors"
+    ]
+
+
+def test_another_run_on_one_of_them_is_named(of_two):
+    (first, second), _ = of_two
+    assert first["unequal"] == second["unequal"]
+    named = [
+        re.match(r"all processes must have the same ([\w ]+), got", line)[1]
+        for line in first["unequal"]
+    ]
+    assert named == ["optimizer", "objective", "initial state", "data", "x"]
+    assert first["unequal"][-1].startswith(
+        "all processes must have the same x, got 0 of process 0 and 1 of process 1: "
+    )
+
+
+def test_a_run_of_two_goes_on_in_one(of_two):
+    """It is complete; 20 steps more are those of a run of one to the bit."""
+    _, folder = of_two
+    objective, params, data = hosts_program.problem()
+    given = {"steps": 60, "batch_size": 16, "key": hosts_program.key(), "every": 10}
+    rows = hosts_program.placed(data, 1)
+    whole = fg.fit(objective, hosts_program.SIGN, params, rows, progress=None, **given)
+    run = fg.fit(
+        objective, hosts_program.SIGN, params, rows, progress=None, folder=folder,
+        resume=True, **given,
+    )  # fmt: skip
+    assert hosts_program.digest(run) == hosts_program.digest(whole)
+    assert run.history.looks["step"].tolist() == [10, 20, 30, 40, 50, 60]
+
+
+def test_a_process_that_is_killed_ends_the_others_and_another_layout_goes_on(tmp_path):
+    with started(*program("killed", folder=tmp_path), folder=tmp_path) as (a, b):
+        assert b.wait() == -signal.SIGKILL
+        killed = time.monotonic()
+        code = a.wait()
+        assert time.monotonic() - killed < 5  # of the issue
+        _, err = a.output()
+        assert code == hosts.RESUME, err
+    assert "process 1 of this run is gone" in err
+    assert sorted(p.name for p in tmp_path.glob("*.safetensors"))[-1] in (
+        "step-000000010.safetensors", "step-000000020.safetensors"
+    )  # fmt: skip
+    (told,) = said(
+        ended(
+            *program("folder", folder=tmp_path, processes=0), folder=tmp_path, devices=4
+        )
+    )
+    assert told["folder"] == [hosts_program.run("batches", devices=1)]
+
+
+@pytest.mark.exhaustive
+def test_a_frozen_process_ends_the_others_within_the_heartbeat(tmp_path):
+    commands = program("frozen", folder=tmp_path, heartbeat=3)
+    with started(*commands, folder=tmp_path) as (a, b):
+        b.wait_for("look")
+        b.popen.send_signal(signal.SIGSTOP)
+        frozen = time.monotonic()
+        # JAX's C++ ends it; the shell makes 75 of that.
+        assert a.wait() in (-signal.SIGABRT, hosts.RESUME)
+        assert time.monotonic() - frozen < 15
+
+
+@pytest.mark.exhaustive
+def test_a_bug_on_one_process_ends_all_without_waiting(tmp_path):
+    code = (
+        "import sys; from funcgrad import hosts; hosts.join(sys.argv[1], 2, "
+        "int(sys.argv[2]))\nif sys.argv[2] == '1': 1 / 0\nhosts.exchange('x')"
+    )
+    address = free_address()
+    commands = [[sys.executable, "-c", code, address, str(i)] for i in range(2)]
+    began = time.monotonic()
+    (code, _, _), (of_the_bug, _, err) = ended(*commands, folder=tmp_path)
+    assert of_the_bug == 1
+    assert "ZeroDivisionError" in err
+    assert code in (hosts.RESUME, -signal.SIGABRT)
+    assert time.monotonic() - began < SECONDS / 2
+
+
+# What needs no other process --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("localhost:1", 2, None), "process must be given where one of coordinator"),
+        ((None, 2, 0), "coordinator must be given where one of"),
+        (("localhost:1", 0, 0), "processes must be a whole number of at least 1"),
+        (("localhost:1", 2, 2), "process must be a whole number from 0 to 1, got 2"),
+        (("localhost", 2, 1), "coordinator must be HOST:PORT"),
+    ],
+)
+def test_what_cannot_be_joined_is_said(arguments, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        hosts.join(*arguments, seconds=0.1)
+    assert not jax.distributed.is_initialized()
+
+
+def test_one_process_agrees_with_itself_and_waits_for_nobody():
+    hosts.agree({"jax": "1"})
+    assert hosts.is_first()
+    assert hosts.exchange("a") == ["a"]
+    assert hosts.from_first(b"a") == b"a"
+    assert hosts.first_does("here", lambda: 3) == 3
+    with pytest.raises(fg.errors.InputError, match="no"), hosts.together():
+        raise fg.errors.InputError("no")
+    assert hosts.span_of(jax.numpy.ones(3)) is None
+
+
+def test_other_errors_of_jax_are_no_lost_process():
+    with pytest.raises(jax.errors.JaxRuntimeError), hosts.lost_in_words():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+    with pytest.raises(hosts.LostError, match="is gone"), hosts.lost_in_words():
+        raise jax.errors.JaxRuntimeError("Gloo all-reduce failed: reset by peer")
