@@ -41,7 +41,7 @@ def fit(mesh, data, batch_size, steps=8, **given):
 
 
 def train_many(mesh, members=13):
-    """Return the states and losses of some members, each with its own integers."""
+    """Return the states and losses of members, each with integers of its own."""
     return fg.train_many(
         OBJECTIVE, optax.sign_sgd, MODEL.init,
         {"learning_rate": np.ones(members, np.float32)}, DATA, steps=5, batch_size=8,
