@@ -31,6 +31,14 @@ def arrays_of(data):
     return jax.tree.map(jnp.asarray, data)
 
 
+def _draw(key, source):
+    rows = jax.random.randint(key, (16,), 0, len(source[0]))
+    return jax.tree.map(lambda leaf: leaf[rows], source)
+
+
+DRAWN = fg.Drawn(_draw, arrays_of(DATA))
+
+
 def fit(mesh, data, batch_size, steps=8, **given):
     """Return the state and the losses of a run of some steps."""
     run = fg.fit(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from integer_run import DATA, MODEL, OBJECTIVE, SIGNS, arrays_of, fit, train_many
+from integer_run import DATA, DRAWN, MODEL, OBJECTIVE, SIGNS, arrays_of, fit, train_many
 from jax import export
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from problems import same_bits
@@ -67,14 +67,7 @@ def test_train_and_watch_on_placed_arrays_do_what_fit_does(batch_size):
 
 
 def test_what_is_drawn_is_the_same_on_eight_devices():
-    def draw(key, source):
-        return jax.tree.map(
-            lambda leaf: leaf[jax.random.randint(key, (16,), 0, len(leaf))], source
-        )
-
-    data = fg.Drawn(draw, arrays_of(DATA))
-    plain = fit(None, data, None)
-    assert same_bits(fit(fg.data_mesh(8), data, None), plain)
+    assert same_bits(fit(fg.data_mesh(8), DRAWN, None), fit(None, DRAWN, None))
 
 
 def test_members_are_the_same_on_two_devices():

@@ -35,6 +35,9 @@ for rows in (40, 37):
         integer_run.OBJECTIVE, integer_run.SIGNS, fg.replicate(mesh, state), placed, 16,
         integer_run.KEY,
     )  # fmt: skip
+found["fit drawn"] = integer_run.fit(
+    mesh, integer_run.DRAWN, None, every=4, validation=integer_run.DATA
+)
 found["many"] = integer_run.train_many(mesh)
 sharded = fg.shard(mesh, np.arange(65536.0).reshape(4, -1))
 found["sharded"] = [shard.data.shape for shard in sharded.addressable_shards]
