@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 from problems import same_bits
 
+import funcgrad as fg
+from funcgrad.devices import own_part
+
 HERE = Path(__file__).parent / "many_devices"
 
 
@@ -105,8 +108,19 @@ def test_thirteen_members_of_two_processes_are_those_of_one_device(found):
         from integer_run import train_many
     finally:
         sys.path.remove(str(HERE))
-    for members in (13, 1):
-        assert same_bits(found[1][f"many {members}"], train_many(None, members))
-    states, losses = found[1]["many 13"]
+    alone = train_many(None)
+    assert same_bits(found[1]["many"], alone)
+    states, losses = alone
     assert losses.shape == (13, 5)
     assert len(np.unique(jax.tree.leaves(states.params)[0], axis=0)) > 5
+
+
+@pytest.mark.parametrize(("members", "parts"), [(13, 7), (12, 6), (1, 1)])
+def test_parts_are_of_one_size_and_hold_every_member(members, parts, monkeypatch):
+    mesh, found = fg.data_mesh(1), []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for process in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        found.append(own_part(mesh, np.arange(members), members))
+    assert [len(part) for part in found] == [parts, parts]
+    assert np.concatenate(found)[:members].tolist() == [*range(members)]

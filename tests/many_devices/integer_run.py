@@ -31,6 +31,14 @@ def arrays_of(data):
     return jax.tree.map(jnp.asarray, data)
 
 
+def _draw(key, source):
+    rows = jax.random.randint(key, (16,), 0, len(source[0]))
+    return jax.tree.map(lambda leaf: leaf[rows], source)
+
+
+DRAWN = fg.Drawn(_draw, arrays_of(DATA))
+
+
 def fit(mesh, data, batch_size, steps=8, **given):
     """Return the state and the losses of a run of some steps."""
     run = fg.fit(
@@ -41,7 +49,7 @@ def fit(mesh, data, batch_size, steps=8, **given):
 
 
 def train_many(mesh, members=13):
-    """Return the states and losses of some members, each with its own integers."""
+    """Return the states and losses of members, each with integers of its own."""
     return fg.train_many(
         OBJECTIVE, optax.sign_sgd, MODEL.init,
         {"learning_rate": np.ones(members, np.float32)}, DATA, steps=5, batch_size=8,

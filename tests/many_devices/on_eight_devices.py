@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from integer_run import DATA, MODEL, OBJECTIVE, SIGNS, arrays_of, fit, train_many
+from integer_run import DATA, DRAWN, MODEL, OBJECTIVE, SIGNS, arrays_of, fit, train_many
 from jax import export
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from problems import same_bits
@@ -40,7 +40,8 @@ def test_there_are_eight_devices():
 def test_integers_are_the_same_on_one_device_and_on_eight(rows, batch_size):
     """`sign_sgd(1.0)` keeps them integers, and sums of such do not round."""
     data = cut(DATA, rows)
-    runs = [fit(fg.data_mesh(n), data, batch_size) for n in NUMBERS]
+    numbers = NUMBERS if rows == 37 else (1, 8)
+    runs = [fit(fg.data_mesh(n), data, batch_size) for n in numbers]
     assert all(same_bits(run, runs[0]) for run in runs)
     assert runs[0][1].max() < 2**24  # else they would be rounded
     if batch_size is None:
@@ -54,7 +55,7 @@ def test_train_and_watch_on_placed_arrays_do_what_fit_does(batch_size):
     given = {"steps": 7, "batch_size": batch_size, "key": KEY}
     state = fg.init_state(MODEL.init(KEY), SIGNS)
     plain = fg.fit(OBJECTIVE, SIGNS, state, DATA, mesh=fg.data_mesh(1), **given)
-    for n in NUMBERS:
+    for n in (2, 8):
         mesh = fg.data_mesh(n)
         rows, start = fg.rows(mesh, DATA), fg.replicate(mesh, state)
         run = jax.jit(lambda s, d: fg.train(OBJECTIVE, SIGNS, s, d, **given))
@@ -66,14 +67,7 @@ def test_train_and_watch_on_placed_arrays_do_what_fit_does(batch_size):
 
 
 def test_what_is_drawn_is_the_same_on_eight_devices():
-    def draw(key, source):
-        return jax.tree.map(
-            lambda leaf: leaf[jax.random.randint(key, (16,), 0, len(leaf))], source
-        )
-
-    data = fg.Drawn(draw, arrays_of(DATA))
-    plain = fit(None, data, None)
-    assert same_bits(fit(fg.data_mesh(8), data, None), plain)
+    assert same_bits(fit(fg.data_mesh(8), DRAWN, None), fit(None, DRAWN, None))
 
 
 def test_members_are_the_same_on_two_devices():

@@ -26,7 +26,7 @@ found = {"devices": [device.process_index for device in mesh.devices.flat]}
 for rows in (40, 37):
     all_rows = jax.tree.map(lambda leaf: leaf[:rows], integer_run.DATA)  # noqa: B023
     own = own_rows(mesh, all_rows)
-    for batch_size in (None, 16):
+    for batch_size in (None, 16) if rows == 37 else (16,):
         found[f"fit {rows} {batch_size}"] = integer_run.fit(mesh, own, batch_size)
     placed = fg.rows(mesh, own)
     found[f"counts {rows}"] = placed.counts
@@ -35,8 +35,10 @@ for rows in (40, 37):
         integer_run.OBJECTIVE, integer_run.SIGNS, fg.replicate(mesh, state), placed, 16,
         integer_run.KEY,
     )  # fmt: skip
-for members in (13, 1):
-    found[f"many {members}"] = integer_run.train_many(mesh, members)
+found["fit drawn"] = integer_run.fit(
+    mesh, integer_run.DRAWN, None, every=4, validation=integer_run.DATA
+)
+found["many"] = integer_run.train_many(mesh)
 sharded = fg.shard(mesh, np.arange(65536.0).reshape(4, -1))
 found["sharded"] = [shard.data.shape for shard in sharded.addressable_shards]
 found = jax.tree.map(
