@@ -53,6 +53,7 @@ def test_two_processes_do_the_run_of_one_to_the_bit(run, of_two):
     assert first[run] == second[run] == [hosts_program.run(run, devices=1)]
 
 
+@pytest.mark.exhaustive
 def test_process_0s_clock_ends_a_run_for_all(of_two):
     (first, second), _ = of_two
     assert first["seconds"] == second["seconds"]
