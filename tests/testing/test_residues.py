@@ -55,7 +55,9 @@ def test_floats_are_lifted_exactly():
     assert integers(FIELD.lift(np.array(values))) == [of_fraction(x) for x in values]
     for x in values:
         assert integers(FIELD.lift(x)) == [of_fraction(x)]
-    assert integers(FIELD.lift(np.float32(0.1))) == [of_fraction(float(np.float32(0.1)))]
+    assert integers(FIELD.lift(np.float32(0.1))) == [
+        of_fraction(float(np.float32(0.1)))
+    ]
     assert integers(FIELD.lift(3**80)) == [3**80 % P]
 
 

@@ -110,7 +110,10 @@ class Field:
         high = np.floor(mantissas * 2.0**27)
         low = (mantissas * 2.0**27 - high) * 2.0**26
         parts = [Residues(self, high, 2.0**27), Residues(self, low, 2.0**26)]
-        powers = [self._power_of_two(exponents - 27), self._power_of_two(exponents - 53)]
+        powers = [
+            self._power_of_two(exponents - 27),
+            self._power_of_two(exponents - 53),
+        ]
         return parts[0] * powers[0] + parts[1] * powers[1]
 
     def _power_of_two(self, exponents: Any) -> Residues:
@@ -137,7 +140,7 @@ class Field:
                 "log 2": (log2 := self.log(self.lift(2))),
                 "1 / log 2": 1 / log2,
                 "1 / 3": 1 / self.lift(3),
-                "sqrt pi / 2": (root := self._hash("sqrt pi / 2", self.lift(1))),
+                "sqrt pi / 2": (root := self.model("sqrt pi / 2", self.lift(1))),
                 "2 / sqrt pi": 1 / root,
             }
         return self._ideals[name]
@@ -149,7 +152,7 @@ class Field:
 
     # Functions -----------------------------------------------------------------------
 
-    def _hash(self, name: str, *operands: Residues) -> Residues:
+    def model(self, name: str, *operands: Residues) -> Residues:
         """Return a random function of the operands, the same whenever it is asked."""
         mixed: Any = np.uint64(0)
         for i, x in enumerate(operands):
@@ -159,13 +162,13 @@ class Field:
         return Residues(self, (mixed >> np.uint64(12)).astype(np.float64), 2.0**52)
 
     def even(self, name: str, x: Residues) -> Residues:
-        return self._hash(name, Residues(self, np.abs(x.canonical()), self.p / 2))
+        return self.model(name, Residues(self, np.abs(x.canonical()), self.p / 2))
 
     def odd(self, name: str, x: Residues) -> Residues:
         return self.even(name, x).reduced() * Residues(self, np.sign(x.canonical()), 1)
 
     def exp(self, x: Residues) -> Residues:
-        return self._hash("exp", x)
+        return self.model("exp", x)
 
     def exp2(self, x: Residues) -> Residues:
         return self.exp(x * self._ideal("log 2"))
@@ -174,7 +177,7 @@ class Field:
         return self.exp(x) - 1
 
     def log(self, x: Residues) -> Residues:
-        return self._hash("log", x)
+        return self.model("log", x)
 
     def log2(self, x: Residues) -> Residues:
         return self.log(x) * self._ideal("1 / log 2")
@@ -183,7 +186,7 @@ class Field:
         return self.log(x + 1)
 
     def sqrt(self, x: Residues) -> Residues:
-        return self._hash("sqrt", x)
+        return self.model("sqrt", x)
 
     def rsqrt(self, x: Residues) -> Residues:
         return 1 / self.sqrt(x)
@@ -210,13 +213,13 @@ class Field:
         return self.odd("asin", x)
 
     def acos(self, x: Residues) -> Residues:
-        return self._hash("acos", x)
+        return self.model("acos", x)
 
     def atan(self, x: Residues) -> Residues:
         return self.odd("atan", x)
 
     def atan2(self, y: Residues, x: Residues) -> Residues:
-        return self._hash("atan2", y, x)
+        return self.model("atan2", y, x)
 
     def sinh(self, x: Residues) -> Residues:
         return self.odd("sinh", x)
@@ -228,7 +231,7 @@ class Field:
         return self.odd("asinh", x)
 
     def acosh(self, x: Residues) -> Residues:
-        return self._hash("acosh", x)
+        return self.model("acosh", x)
 
     def atanh(self, x: Residues) -> Residues:
         return self.odd("atanh", x)
@@ -243,13 +246,13 @@ class Field:
         return self.odd("erf_inv", x)
 
     def lgamma(self, x: Residues) -> Residues:
-        return self._hash("lgamma", x)
+        return self.model("lgamma", x)
 
     def digamma(self, x: Residues) -> Residues:
-        return self._hash("digamma", x)
+        return self.model("digamma", x)
 
     def polygamma(self, m: Residues, x: Residues) -> Residues:
-        return self._hash("polygamma", m, x)
+        return self.model("polygamma", m, x)
 
     def pow(self, x: Residues, y: Residues) -> Residues:
         """Return x^n h(x), where n is the residue of y and h(x) is left out of powers.
@@ -257,14 +260,19 @@ class Field:
         So x pow(x, y) = pow(x, y + 1), and a small whole y is a power.
         """
         n = y.canonical()
-        plain = self._to_the(x, n)
-        whole = np.abs(n) < _WHOLE
+        plain, whole = self._to_the(x, n), np.abs(n) < _WHOLE
         if whole.all():
             return plain
-        factor = self._hash("pow", x).reduced()
+        factor = self.model("pow", x).reduced()
         shape = np.broadcast_shapes(n.shape, x.shape)
         factors = np.where(np.broadcast_to(whole, shape), 1.0, factor.data)
         return plain * Residues(self, factors, self.p / 2)
+
+    def small_whole(self, y: Residues) -> int | None:
+        """Return the one small whole number that y is, if it is one."""
+        n = np.asarray(y.canonical())
+        small = n.size and (n == n.flat[0]).all() and abs(n.flat[0]) < _WHOLE
+        return int(n.flat[0]) if small else None
 
     def _to_the(self, x: Residues, n: np.ndarray) -> Residues:
         if not n.ndim:
@@ -424,6 +432,16 @@ def halves(x: Residues) -> tuple[Residues, Residues]:
     high = np.rint(x.data * 2.0**-11)
     low = x.data - high * 2.0**11
     return Residues(x.field, high, 2.0**10 + 1), Residues(x.field, low, 2.0**10)
+
+
+def power_table(base: int, count: int, p: int) -> np.ndarray:
+    """Return base^0, base^1, ... base^(count - 1) modulo p, centred."""
+    field = Field(p)
+    out = Residues(field, np.ones(1), 1)
+    while out.data.size < count:
+        factor = field.lift(pow(base, out.data.size, p))
+        out = Residues(field, np.append(out.data, (out * factor).canonical()), p / 2)
+    return np.asarray(out.data[:count])
 
 
 def _centred(x: int, p: int) -> int:
