@@ -1,0 +1,1 @@
+"""Programs evaluated array by array, for those too large to be walked number by number."""
