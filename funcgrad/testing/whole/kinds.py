@@ -49,26 +49,37 @@ class Floats:
         return [np.asarray(x) for x in function(*arrays)]
 
     def bilinear(
-        self, function: Callable[..., Any], a: np.ndarray, b: np.ndarray, terms: int
+        self,
+        function: Callable[..., Any],
+        a: np.ndarray,
+        b: np.ndarray,
+        terms: int,
+        pulls: Any,
     ) -> np.ndarray:
         with np.errstate(all="ignore"):
             return np.asarray(function(a, b))
 
     def linear(
-        self, function: Callable[..., Any], x: np.ndarray, terms: int
+        self, function: Callable[..., Any], x: np.ndarray, terms: int, pull: Any
     ) -> np.ndarray:
         """Apply a function that adds up numbers, at most so many of them."""
         with np.errstate(all="ignore"):
             return np.asarray(function(x))
-
-    def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return a + b
 
     def where(self, mask: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(mask, a, b)
 
     def differ(self, a: Any, b: Any) -> np.ndarray:
         return np.asarray(a != b)
+
+    def rounded(self, x: Any, unit: float) -> Any:
+        return x
+
+    def stopped(self, x: Any) -> Any:
+        return x
+
+    def at_maximum(self, x: Any) -> Any:
+        return x
 
     exp, exp2, expm1 = np.exp, np.exp2, np.expm1
     log, log2, log1p = np.log, np.log2, np.log1p
@@ -124,11 +135,15 @@ class Modular:
         out = [self.moved(function, plane) for plane in planes]
         return [Dual(self.field, *parts) for parts in zip(*out, strict=True)]
 
-    def bilinear(self, function: Callable[..., Any], a: Any, b: Any, terms: int) -> Any:
+    def bilinear(
+        self, function: Callable[..., Any], a: Any, b: Any, terms: int, pulls: Any
+    ) -> Any:
         if isinstance(a, Dual):
-            first = self.bilinear(function, a.first, b.first, terms)
+            first = self.bilinear(function, a.first, b.first, terms, pulls)
             return Dual(
-                self.field, first, self.bilinear(function, a.second, b.second, terms)
+                self.field,
+                first,
+                self.bilinear(function, a.second, b.second, terms, pulls),
             )
         most = a.most * b.most * max(terms, 1)
         if most > LIMIT:
@@ -136,24 +151,27 @@ class Modular:
             most = a.most * b.most * terms
         if most > LIMIT:
             high, low = halves(b)
-            return self.bilinear(function, a, high, terms) * 2**11 + self.bilinear(
-                function, a, low, terms
-            )
+            return self.bilinear(
+                function, a, high, terms, pulls
+            ) * 2**11 + self.bilinear(function, a, low, terms)
         return Residues(a.field, np.asarray(function(a.data, b.data)), most)
 
-    def linear(self, function: Callable[..., Any], x: Any, terms: int) -> Any:
+    def linear(
+        self, function: Callable[..., Any], x: Any, terms: int, pull: Any
+    ) -> Any:
         if isinstance(x, Dual):
             return Dual(
                 self.field,
-                self.linear(function, x.first, terms),
-                self.linear(function, x.second, terms),
+                self.linear(function, x.first, terms, pull),
+                self.linear(function, x.second, terms, pull),
             )
         terms = max(terms, 1)
         x = x if x.most * terms <= LIMIT else x.reduced()
         return Residues(x.field, np.asarray(function(x.data)), x.most * terms)
 
-    def add(self, a: Any, b: Any) -> Any:
-        return a + b
+    def cut(self, x: Any) -> Any:
+        """Return a power in place of a number, unless it is one already."""
+        return x if x.exponent is not None else self.field.cut(x)
 
     def where(self, mask: np.ndarray, a: Any, b: Any) -> Any:
         return self.moved(lambda x, y: [np.where(mask, x, y)], [a, b])[0]
@@ -161,6 +179,15 @@ class Modular:
     def differ(self, a: Any, b: Any) -> np.ndarray:
         a, b = (x.first if isinstance(x, Dual) else x for x in (a, b))
         return np.asarray((a - b).canonical() != 0)
+
+    def rounded(self, x: Any, unit: float) -> Any:
+        return x
+
+    def stopped(self, x: Any) -> Any:
+        return x
+
+    def at_maximum(self, x: Any) -> Any:
+        return x
 
 
 class Moving(NamedTuple):
@@ -175,12 +202,17 @@ class Moving(NamedTuple):
 
 
 class Tangents:
-    """Arrays of another kind with tangents."""
+    """Arrays of another kind with tangents.
+
+    `maxima` says what becomes of the tangent of a maximum: "" for what it is, "held"
+    for none, and "injected" for a random one.
+    """
 
     type = Moving
 
-    def __init__(self, kind: Any):
-        self.kind = kind
+    def __init__(self, kind: Any, maxima: str = ""):
+        self.kind, self.maxima = kind, maxima
+        self._draw = np.random.default_rng(0)
 
     def lift(self, native: Any) -> Moving:
         return Moving(self.kind.lift(native))
@@ -216,35 +248,45 @@ class Tangents:
         return [Moving(v, t) for v, t in zip(values, tangents, strict=True)]
 
     def bilinear(
-        self, function: Callable[..., Any], a: Moving, b: Moving, terms: int
+        self, function: Callable[..., Any], a: Moving, b: Moving, terms: int, pulls: Any
     ) -> Moving:
-        out = self.kind.bilinear(function, a.value, b.value, terms)
+        out = self.kind.bilinear(function, a.value, b.value, terms, pulls)
         tangent = None
         if a.tangent is not None:
-            tangent = self.kind.bilinear(function, a.tangent, b.value, terms)
+            tangent = self.kind.bilinear(function, a.tangent, b.value, terms, pulls)
         if b.tangent is not None:
-            part = self.kind.bilinear(function, a.value, b.tangent, terms)
+            part = self.kind.bilinear(function, a.value, b.tangent, terms, pulls)
             tangent = part if tangent is None else tangent + part
         return Moving(out, tangent)
 
-    def linear(self, function: Callable[..., Any], x: Moving, terms: int) -> Moving:
-        out = self.kind.linear(function, x.value, terms)
+    def linear(
+        self, function: Callable[..., Any], x: Moving, terms: int, pull: Any
+    ) -> Moving:
+        out = self.kind.linear(function, x.value, terms, pull)
         if x.tangent is None:
             return Moving(out)
-        return Moving(out, self.kind.linear(function, x.tangent, terms))
-
-    def add(self, a: Moving, b: Moving) -> Moving:
-        if a.tangent is None or b.tangent is None:
-            tangent = b.tangent if a.tangent is None else a.tangent
-        else:
-            tangent = a.tangent + b.tangent
-        return Moving(a.value + b.value, tangent)
+        return Moving(out, self.kind.linear(function, x.tangent, terms, pull))
 
     def where(self, mask: np.ndarray, a: Moving, b: Moving) -> Moving:
         return self.moved(lambda x, y: [np.where(mask, x, y)], [a, b])[0]
 
     def differ(self, a: Moving, b: Moving) -> np.ndarray:
         return np.asarray(self.kind.differ(a.value, b.value))
+
+    def rounded(self, x: Moving, unit: float) -> Moving:
+        return x
+
+    def stopped(self, x: Moving) -> Moving:
+        return Moving(x.value)
+
+    def cut(self, x: Moving) -> Moving:
+        return Moving(self.kind.cut(x.value), x.tangent)
+
+    def at_maximum(self, x: Moving) -> Moving:
+        """Return a maximum; its tangent is a random one, or none, where that is asked."""
+        if self.maxima == "injected":
+            return Moving(x.value, self.kind.field.random(x.shape, self._draw))
+        return Moving(x.value) if self.maxima == "held" else x
 
 
 def in_float64(function: Callable[..., Any], *arrays: Any) -> np.ndarray:

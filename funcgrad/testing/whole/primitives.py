@@ -6,9 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from jax import lax
+from jax.extend import core
 
 from funcgrad.jaxprs import dot_dimensions
 from funcgrad.testing.whole.kinds import in_float64
@@ -98,14 +101,24 @@ def _picked(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
 def _reduce_sum(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
     (x,), axes = inputs, eqn.params["axes"]
     terms = math.prod(x.shape[i] for i in axes)
-    return walk.numbers.linear(lambda a: a.sum(axes), x, terms)
+
+    def back(g: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(np.expand_dims(g, axes), x.shape)
+
+    return walk.numbers.linear(lambda a: a.sum(axes), x, terms, back)
 
 
 def _cumsum(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
     (x,), axis = inputs, eqn.params["axis"]
     turn = slice(None, None, -1 if eqn.params["reverse"] else 1)
     at = (slice(None),) * axis + (turn,)
-    return walk.numbers.linear(lambda a: np.cumsum(a[at], axis)[at], x, x.shape[axis])
+    there = (slice(None),) * axis + (slice(None, None, 1 if turn.step < 0 else -1),)
+    return walk.numbers.linear(
+        lambda a: np.cumsum(a[at], axis)[at],
+        x,
+        x.shape[axis],
+        lambda g: np.cumsum(g[there], axis)[there],
+    )
 
 
 def _along(walk: Any, x: Any, axis: int, i: int) -> Any:
@@ -159,14 +172,39 @@ def _dot_general(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
     rows, columns = [a.shape[i] for i in left], [b.shape[i] for i in right]
     terms = math.prod(a.shape[i] for i in left_sum)
 
-    def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        x = x.transpose(*left_batch, *left, *left_sum)
-        y = y.transpose(*right_batch, *right_sum, *right)
-        x = x.reshape(math.prod(batch), math.prod(rows), terms)
-        y = y.reshape(math.prod(batch), terms, math.prod(columns))
-        return np.matmul(_for_blas(x), _for_blas(y)).reshape(*batch, *rows, *columns)
+    to_left = (*left_batch, *left, *left_sum)
+    to_right = (*right_batch, *right_sum, *right)
+    shapes = [x.shape[i] for x, to in ((a, to_left), (b, to_right)) for i in to]
+    left_shape, right_shape = shapes[: len(a.shape)], shapes[len(a.shape) :]
+    n, m, k = math.prod(batch), math.prod(rows), math.prod(columns)
 
-    return walk.numbers.bilinear(product, a, b, terms)
+    def sides(x: Any, y: Any, g: Any) -> list[Any]:
+        """Return the left, right and product as batches of matrices, where given."""
+        return [
+            None if x is None else x.transpose(to_left).reshape(n, m, terms),
+            None if y is None else y.transpose(to_right).reshape(n, terms, k),
+            None if g is None else g.reshape(n, m, k),
+        ]
+
+    def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        x, y, _ = sides(x, y, None)
+        return _matmul(x, y).reshape(*batch, *rows, *columns)
+
+    def pull_left(g: np.ndarray, y: np.ndarray) -> np.ndarray:
+        _, y, g = sides(None, y, g)
+        out = _matmul(g, y.swapaxes(1, 2)).reshape(left_shape)
+        return out.transpose(np.argsort(to_left))
+
+    def pull_right(g: np.ndarray, x: np.ndarray) -> np.ndarray:
+        x, _, g = sides(x, None, g)
+        out = _matmul(x.swapaxes(1, 2), g).reshape(right_shape)
+        return out.transpose(np.argsort(to_right))
+
+    return walk.numbers.bilinear(product, a, b, terms, (pull_left, pull_right))
+
+
+def _matmul(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.matmul(_for_blas(x), _for_blas(y))
 
 
 def _for_blas(x: np.ndarray) -> np.ndarray:
@@ -180,10 +218,21 @@ def _conv(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
     out = params["dimension_numbers"].rhs_spec[0]
     terms = math.prod(n for i, n in enumerate(b.shape) if i != out)
 
-    def conv(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return in_float64(lambda x, y: eqn.primitive.bind(x, y, **params), x, y)
+    def bind(x: Any, y: Any) -> Any:
+        return eqn.primitive.bind(x, y, **params)
 
-    return walk.numbers.bilinear(conv, a, b, terms)
+    def conv(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return in_float64(bind, x, y)
+
+    def pull_left(g: np.ndarray, y: np.ndarray) -> np.ndarray:
+        back = lambda g, y: jax.vjp(lambda x: bind(x, y), jnp.zeros(a.shape))[1](g)[0]  # noqa: E731
+        return in_float64(back, g, y)
+
+    def pull_right(g: np.ndarray, x: np.ndarray) -> np.ndarray:
+        back = lambda g, x: jax.vjp(lambda y: bind(x, y), jnp.zeros(b.shape))[1](g)[0]  # noqa: E731
+        return in_float64(back, g, x)
+
+    return walk.numbers.bilinear(conv, a, b, terms, (pull_left, pull_right))
 
 
 def _windows(eqn: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -218,7 +267,12 @@ def _in_windows(walk: Any, eqn: Any, x: Any, outside: float) -> Any:
 
 def _reduce_window_sum(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
     rows = _in_windows(walk, eqn, inputs[0], 0.0)
-    return walk.numbers.linear(lambda a: a.sum(-1), rows, rows.shape[-1])
+    return walk.numbers.linear(
+        lambda a: a.sum(-1),
+        rows,
+        rows.shape[-1],
+        lambda g: np.broadcast_to(g[..., None], rows.shape),
+    )
 
 
 # Scatters -----------------------------------------------------------------------------
@@ -256,6 +310,7 @@ def _added_at(walk: Any, targets: np.ndarray, updates: Any, shape: Any) -> Any:
         lambda u: np.bincount(places, u.ravel(), size + 1)[:-1].reshape(shape),
         updates,
         int(np.bincount(places, minlength=1).max(initial=1)),
+        lambda g: np.append(g, 0.0)[places].reshape(updates.shape),
     )
 
 
@@ -343,7 +398,9 @@ def _larger(direction: int) -> Callable[[Any, Any, list[Any]], Any]:
     def larger(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
         a, b = (x if walk.is_real(x) else walk.numbers.lift(x) for x in inputs)
         with np.errstate(all="ignore"):
-            return _best(walk, eqn, a, b, direction)
+            out = _best(walk, eqn, a, b, direction)
+        is_shift = not any(isinstance(v, core.Literal) for v in eqn.invars)
+        return walk.numbers.at_maximum(out) if is_shift else out
 
     return larger
 
@@ -420,7 +477,8 @@ def _reduce_best(direction: int) -> Callable[[Any, Any, list[Any]], Any]:
         rows = _last(walk, inputs[0], eqn.params["axes"])
         if rows.shape[-1] == 0:
             return np.full(rows.shape[:-1], -direction * np.inf)
-        return _taken(walk, rows, _chosen(walk, eqn, rows, direction))
+        out = _taken(walk, rows, _chosen(walk, eqn, rows, direction))
+        return walk.numbers.at_maximum(out)
 
     return best
 
@@ -553,15 +611,20 @@ def _integer_pow(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
 def _convert(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
     (x,), new = inputs, eqn.params["new_dtype"]
     if jnp.issubdtype(new, jnp.floating):
-        return x
+        old, kind = (ml_dtypes.finfo(t) for t in (eqn.invars[0].aval.dtype, new))
+        narrower = kind.nmant < old.nmant or kind.maxexp < old.maxexp
+        return walk.numbers.rounded(x, float(kind.eps) / 2) if narrower else x
     if new == np.bool_:
         return walk.decide(eqn, lambda: x != 0, lambda: x == 0, x, walk.numbers.lift(0))
     return walk.path.decide(lambda: in_float64(lambda a: a.astype(new), x).astype(new))
 
 
+def _reduce_precision(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
+    return walk.numbers.rounded(inputs[0], 2.0 ** -(eqn.params["mantissa_bits"] + 1))
+
+
 def _stop_gradient(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
-    (x,) = inputs
-    return x._replace(tangent=None) if hasattr(x, "tangent") else x
+    return walk.numbers.stopped(inputs[0])
 
 
 def _polynomial(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
@@ -605,6 +668,7 @@ PRIMITIVES: dict[str, Callable[[Any, Any, list[Any]], Any]] = {
     "product": _dot_general,
     "reduce_max": _reduce_best(1),
     "reduce_min": _reduce_best(-1),
+    "reduce_precision": _reduce_precision,
     "reduce_prod": _reduce_prod,
     "reduce_sum": _reduce_sum,
     "reduce_window_max": _reduce_window_best(1),

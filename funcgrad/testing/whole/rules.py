@@ -88,7 +88,6 @@ RULES: dict[str, Rule] = {
     ),
     "copy": Rule(lambda k, x: x, lambda k, x, y: (1,)),
     "copy_p": Rule(lambda k, x: x, lambda k, x, y: (1,)),
-    "reduce_precision": Rule(lambda k, x: x, lambda k, x, y: (1,)),
 }
 
 # Functions inside JAX that have a rule of their own and are one known function.

@@ -33,9 +33,13 @@ class Walk:
         path: Path,
         *,
         hook: Hook | None = None,
+        before: Callable[[Place], None] | None = None,
         inside_custom_rules: bool = True,
+        cut: tuple[str, ...] = (),
     ):
-        self.numbers, self.path = numbers, path
+        self.numbers, self.path, self._cut = numbers, path, cut
+        self._before = before
+        self._cuts: dict[int, set[Any]] = {}
         self.inside_custom_rules = inside_custom_rules
         self.ties: dict[int, Place] = {}
         self._hook = hook
@@ -70,9 +74,15 @@ class Walk:
 
         env.update(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, inputs, strict=True))
+        cuts = cut_variables(jaxpr, self._cut, self._cuts) if self._cut else set()
+        for v in cuts.intersection(jaxpr.invars):
+            env[v] = self.numbers.cut(read(v))
         for eqn, needed, last in self._plan(jaxpr, tuple(used)):
             outputs = self.step(eqn, [read(x) for x in eqn.invars], needed)
             env.update(zip(eqn.outvars, outputs, strict=True))
+            for v in cuts.intersection(eqn.outvars):
+                if self.is_real(env[v]):
+                    env[v] = self.numbers.cut(env[v])
             for v in last:
                 env.pop(v, None)
         return [
@@ -85,6 +95,8 @@ class Walk:
         try:
             if follow is not None:
                 return follow(self, eqn, inputs, used)
+            if self._before is not None:
+                self._before(self.place(eqn))
             outputs = self._evaluate(eqn, inputs)
         except Uncovered as missing:
             missing.place = missing.place or self.place(eqn)
@@ -193,6 +205,39 @@ def _limits(arrays: list[np.ndarray], out: np.ndarray) -> Any:
     return (mask, np.where(mask, out, 0.0)) if mask.any() else None
 
 
+def cut_variables(
+    jaxpr: Any, names: tuple[str, ...], known: dict[int, set[Any]]
+) -> set[Any]:
+    """Return the variables that are arguments of these primitives, here or in calls.
+
+    A name that ends with / stands for divisors. Of a loop's operands none is meant:
+    they are other numbers at each turn.
+    """
+    if id(jaxpr) not in known:
+        found: set[Any] = set()
+        for eqn in jaxpr.eqns:
+            name = eqn.primitive.name
+            if name in names:
+                found.add(eqn.invars[0])
+            elif name == "div" and "/" in names:
+                found.add(eqn.invars[1])
+            elif CALLS.get(name) in (_call, _custom_call):
+                inner, _ = opened(called(eqn))
+                cuts = cut_variables(inner, names, known)
+                pairs = zip(eqn.invars, inner.invars, strict=True)
+                found |= {outer for outer, v in pairs if v in cuts}
+        known[id(jaxpr)] = {
+            v for v in found if not isinstance(v, core.Literal) and is_float(v.aval)
+        }
+    return known[id(jaxpr)]
+
+
+def called(eqn: Any) -> Any:
+    """Return the program that a call calls."""
+    program = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    return eqn.params["fun_jaxpr"] if program is None else program
+
+
 def is_float(aval: Any) -> bool:
     return bool(jnp.issubdtype(getattr(aval, "dtype", np.bool_), jnp.floating))
 
@@ -205,10 +250,7 @@ def is_complex(aval: Any) -> bool:
 
 
 def _call(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
-    program = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-    if program is None:
-        program = eqn.params["fun_jaxpr"]
-    return walk.enter(eqn, program, inputs, used)
+    return walk.enter(eqn, called(eqn), inputs, used)
 
 
 def _custom_call(
