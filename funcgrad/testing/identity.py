@@ -113,7 +113,7 @@ def test(
     """
     ties: dict[int, Place] = {}
     for model in models:
-        draw = _draws(program, decided, model, ties)
+        draw = draws(program, decided, model, ties)
         try:
             # The first miss may be one by chance in a field, so that it is asked again.
             if all(draw() for _ in range(DRAWS)) or all(draw() for _ in range(DRAWS)):
@@ -123,7 +123,7 @@ def test(
     return Tested(None, list(ties.values()))
 
 
-def _draws(
+def draws(
     program: Program, decided: Decided, model: Model, ties: dict[int, Place]
 ) -> Callable[[], bool]:
     """Return a function that draws a fresh field whenever it is called."""

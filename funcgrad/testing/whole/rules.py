@@ -27,13 +27,18 @@ def _gaussian(k: Any, x: Any) -> Any:
     return _number(k, 2 / math.sqrt(math.pi)) * k.exp(-(x * x))
 
 
+def _div_slopes(k: Any, x: Any, y: Any, z: Any) -> tuple[Any, Any]:
+    inverse = 1 / y
+    return inverse, -(z * inverse)
+
+
 RULES: dict[str, Rule] = {
     "add": Rule(lambda k, x, y: x + y, lambda k, x, y, z: (1, 1)),
     "add_any": Rule(lambda k, x, y: x + y, lambda k, x, y, z: (1, 1)),
     "sub": Rule(lambda k, x, y: x - y, lambda k, x, y, z: (1, -1)),
     "mul": Rule(lambda k, x, y: x * y, lambda k, x, y, z: (y, x)),
     "neg": Rule(lambda k, x: -x, lambda k, x, y: (-1,)),
-    "div": Rule(lambda k, x, y: x / y, lambda k, x, y, z: (1 / y, -z / y)),
+    "div": Rule(lambda k, x, y: x / y, _div_slopes),
     "square": Rule(lambda k, x: x * x, lambda k, x, y: (2 * x,)),
     "one_minus_square": Rule(lambda k, x: 1 - x * x, lambda k, x, y: (-2 * x,)),
     "sqrt": Rule(lambda k, x: k.sqrt(x), lambda k, x, y: (1 / (2 * y),)),
