@@ -17,7 +17,7 @@ from funcgrad.testing.program import trace
 OURS = sys.modules["funcgrad.gpt"]  # as `fg.gpt` is the function
 
 
-def tested(f, *args, models=identity.MODELS, **options):
+def proved(f, *args, models=identity.MODELS, **options):
     program = trace(f, args, **options)
     return identity.test(program, identity.decide(program), models)
 
@@ -30,7 +30,7 @@ def judged(f, *args, **options):
 def test_right_rules_pass_by_hashes_alone(family, name):
     with jax.enable_x64(True):
         case = FAMILIES[family](jnp.dtype("float64"))[name]
-        found = tested(case.f, *case.args, argnums=case.argnums)
+        found = proved(case.f, *case.args, argnums=case.argnums)
     assert found.model is identity.MODELS[0]
 
 
@@ -43,7 +43,7 @@ def test_every_mutant_is_an_alarm(family, name):
             if found is None:
                 continue
             mutant, floats, weights = found
-            wrong = tested(
+            wrong = proved(
                 mutant,
                 *floats,
                 argnums=tuple(range(len(floats))),
@@ -64,9 +64,9 @@ def test_no_factor_is_too_near_to_1(k):
     f.defjvp(lambda p, t: (f(*p), factor * (1 - jnp.tanh(p[0]) ** 2) * t[0]))
     with jax.enable_x64(True):
         x = jnp.linspace(-1.0, 1.0, 7)
-        assert tested(f, x).model is None
+        assert proved(f, x).model is None
         factor = 1.0
-        assert tested(lambda x: f(x) * 1.0, x).model is identity.MODELS[0]
+        assert proved(lambda x: f(x) * 1.0, x).model is identity.MODELS[0]
 
 
 @pytest.mark.parametrize("p", [103, 251])
@@ -94,7 +94,7 @@ def test_an_identity_of_functions_needs_a_model_that_has_it():
         return jnp.tanh(x)
 
     f.defjvp(lambda p, t: (f(*p), t[0] / jnp.cosh(p[0]) ** 2))
-    assert tested(f, np.linspace(-1, 1, 5, dtype=np.float32)).model.name == "dual"
+    assert proved(f, np.linspace(-1, 1, 5, dtype=np.float32)).model.name == "dual"
 
 
 def test_large_programs_are_proven_by_identity():

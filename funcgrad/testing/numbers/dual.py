@@ -268,11 +268,7 @@ class DualField:
         return self._model("atan", x, "odd")
 
     def atan2(self, y: Dual, x: Dual) -> Dual:
-        return Dual(
-            self,
-            self.first.model("atan2", y.first, x.first),
-            self.second.model("atan2", y.first, x.first),
-        )
+        return self._of_two("atan2", y, x)
 
     def asinh(self, x: Dual) -> Dual:
         return self._model("asinh", x, "odd")
@@ -299,8 +295,14 @@ class DualField:
         return self._model("digamma", x)
 
     def polygamma(self, m: Dual, x: Dual) -> Dual:
+        return self._of_two("polygamma", m, x)
+
+    def logaddexp(self, x: Dual, y: Dual) -> Dual:
+        return self._of_two("logaddexp", x, y)
+
+    def _of_two(self, name: str, x: Dual, y: Dual) -> Dual:
         return Dual(
             self,
-            self.first.model("polygamma", m.first, x.first),
-            self.second.model("polygamma", m.first, x.first),
+            self.first.model(name, x.first, y.first),
+            self.second.model(name, x.first, y.first),
         )

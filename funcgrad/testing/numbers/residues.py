@@ -254,6 +254,9 @@ class Field:
     def polygamma(self, m: Residues, x: Residues) -> Residues:
         return self.model("polygamma", m, x)
 
+    def logaddexp(self, x: Residues, y: Residues) -> Residues:
+        return self.model("logaddexp", x, y)
+
     def pow(self, x: Residues, y: Residues) -> Residues:
         """Return x^n h(x), where n is the residue of y and h(x) is left out of powers.
 
