@@ -103,6 +103,11 @@ def _differences(right: list[np.ndarray], made: list[np.ndarray]) -> list[float]
     return out
 
 
+NO_SINGLE_EQUATION = (
+    "no single equation: each has the right derivative by itself, so the error is in "
+    "how JAX put them together"
+)
+
 # Alarms -------------------------------------------------------------------------------
 
 
@@ -111,12 +116,12 @@ def _alarm(
 ) -> tuple[str, str, list[str]]:
     """Return the verdict on a program for which no model of functions holds."""
     clear = any(d > _CLEAR for d in difference)
+    blamed: list[tuple[str, Program | None]]
     if given:
-        blamed = [("the function passed as grad=", None)]
+        blamed, untried = [("the function passed as grad=", None)], []
     else:
-        blamed = [
-            (culprit.describe(p), alone) for p, alone in _suspects(program, decided)
-        ]
+        suspects, untried = _suspects(program, decided)
+        blamed = [(culprit.describe(p), alone) for p, alone in suspects]
     wrong = []
     for text, alone in blamed:
         found = None if alone is None else _exactly(alone)
@@ -126,14 +131,10 @@ def _alarm(
         first = next((text for text, found in wrong if found), wrong[0][0])
         return "rule", first, []
     if clear and not blamed:
-        return (
-            "rule",
-            (
-                "no single equation: each has the right derivative by itself, so the error "
-                "is in how JAX put them together"
-            ),
-            [],
-        )
+        if untried:
+            first = "none of the equations that can be tried by themselves"
+            return "rule", "\n".join([first, *untried]), []
+        return "rule", NO_SINGLE_EQUATION, []
     names = "; ".join(text for text, _ in blamed[:3]) or "no single equation"
     note = (
         "the identity fails in every field, and float64 shows no difference"
@@ -143,12 +144,15 @@ def _alarm(
     return "uncovered", names, [f"{note}: neither wrong nor proven"]
 
 
-def _suspects(program: Program, decided: Decided) -> list[tuple[Place, Program]]:
+def _suspects(
+    program: Program, decided: Decided
+) -> tuple[list[tuple[Place, Program]], list[str]]:
     """Return the equations of the primal whose own derivative fails the identity.
 
-    Of those that are alike one is tried.
+    Of those that are alike one is tried; those that cannot be are told apart.
     """
     seen: set[Any] = set()
+    untried: list[str] = []
     found: list[tuple[Place, Program]] = []
 
     def hook(place: Place, inputs: list[Any], outputs: list[Any]) -> None:
@@ -169,16 +173,22 @@ def _suspects(program: Program, decided: Decided) -> list[tuple[Place, Program]]
         values = [x.value if isinstance(x, Taped) else x for x in inputs]
         try:
             alone = culprit.by_itself(eqn, values, varies, held)
-            if alone is None:
-                return
-            here = identity.decide(alone)
-            if here.finite and identity.test(alone, here).model is None:
-                found.append((place, alone))
-        except Exception:  # whatever a foreign derivative rule raises
+        except Exception as error:  # whatever a foreign derivative rule raises
+            why = str(error) or type(error).__name__
+            untried.append(
+                f"{culprit.describe(place)}\n  cannot be tried by itself: {why}"
+            )
             return
+        if alone is None:
+            return
+        here = identity.decide(alone)
+        if not here.finite:
+            untried.append(f"{culprit.describe(place)}\n  has infinite numbers here")
+        elif identity.test(alone, here).model is None:
+            found.append((place, alone))
 
     truth(program, decided, hook)
-    return found
+    return found, untried
 
 
 def _exactly(alone: Program) -> bool | None:

@@ -214,18 +214,18 @@ def cut_variables(
     they are other numbers at each turn.
     """
     if id(jaxpr) not in known:
-        found: set[Any] = set()
+        found: list[Any] = []  # a literal cannot be in a set
         for eqn in jaxpr.eqns:
             name = eqn.primitive.name
             if name in names:
-                found.add(eqn.invars[0])
+                found.append(eqn.invars[0])
             elif name == "div" and "/" in names:
-                found.add(eqn.invars[1])
+                found.append(eqn.invars[1])
             elif CALLS.get(name) in (_call, _custom_call):
                 inner, _ = opened(called(eqn))
                 cuts = cut_variables(inner, names, known)
                 pairs = zip(eqn.invars, inner.invars, strict=True)
-                found |= {outer for outer, v in pairs if v in cuts}
+                found += [outer for outer, v in pairs if v in cuts]
         known[id(jaxpr)] = {
             v for v in found if not isinstance(v, core.Literal) and is_float(v.aval)
         }
