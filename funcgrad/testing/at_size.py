@@ -117,6 +117,7 @@ def _alarm(
     """Return the verdict on a program for which no model of functions holds."""
     clear = any(d > _CLEAR for d in difference)
     blamed: list[tuple[str, Program | None]]
+    untried: list[str]
     if given:
         blamed, untried = [("the function passed as grad=", None)], []
     else:

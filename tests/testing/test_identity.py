@@ -244,3 +244,16 @@ def test_what_is_too_large_for_fields_is_refused():
     with pytest.raises(ValueError, match="even in finite fields"):
         assert_gradients(lambda x: jnp.tanh(x @ x).sum(), x, seconds=1)
     assert size.estimate_in_fields(*[jax.make_jaxpr(jnp.tanh)(x)] * 2)[0] < 1
+
+
+def test_sums_of_more_terms_than_a_product_of_residues_holds():
+    """Beyond 2^11 terms one factor is split in two."""
+    draw = np.random.RandomState(0)
+    w, x = (draw.randn(*s).astype(np.float32) for s in ((4, 5000), (5000, 2)))
+    for models in (identity.MODELS[:1], identity.MODELS[1:2]):
+        assert proved(lambda w: jnp.tanh(w @ x), w, models=models).model
+        wrong = proved(
+            lambda w: jnp.tanh(w @ x), w, models=models, cotangents=np.ones((4, 2)),
+            grad=lambda w: 1.0001 * jax.grad(lambda w: jnp.tanh(w @ x).sum())(w),
+        )  # fmt: skip
+        assert wrong.model is None

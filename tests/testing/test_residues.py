@@ -20,6 +20,7 @@ from funcgrad.testing.numbers.residues import (
 
 P = draw_prime(Random(1))
 FIELD = Field(P, seed=5)
+ODD = ["tanh", "sin", "tan", "erf", "asin", "atan", "sinh", "asinh", "atanh", "cbrt"]
 
 
 def random(*shape, seed=0):
@@ -147,7 +148,7 @@ def test_halves():
 
 def test_models_have_the_symmetry_of_their_functions():
     x = random(500)
-    for name in "tanh sin tan erf asin atan sinh asinh atanh cbrt erf_inv".split():
+    for name in ODD:
         f = getattr(FIELD, name)
         assert integers(f(-x)) == integers(-f(x))
         assert integers(f(x)) != integers(f(x * 2))
@@ -173,7 +174,7 @@ def test_a_model_depends_on_the_residue_alone_and_on_its_key():
 
 
 def test_a_model_takes_every_value_alike():
-    """Of p values a random function takes 1 - 1 / e; three standard errors either way."""
+    """Of p values a random function takes 1 - 1 / e, up to three standard errors."""
     every = Residues(FIELD, np.arange(P, dtype=np.float64), float(P))
     taken = len(np.unique(FIELD.exp(every).canonical())) / P
     assert abs(taken - (1 - np.exp(-1))) < 3 * 0.35 / np.sqrt(P)

@@ -108,7 +108,7 @@ class Modular:
     type = (Residues, Dual)
 
     def __init__(self, field: Field | DualField):
-        self.field = field
+        self.field: Any = field
 
     def lift(self, native: Any) -> Any:
         return self.field.lift(native)
@@ -226,7 +226,7 @@ class Tangents:
         if all(x.tangent is None for x in arrays):
             return Moving(out)
         slopes = self.kind.slopes(rule, values, out)
-        tangent = None
+        tangent: Any = None
         for x, slope in zip(arrays, slopes, strict=True):
             if x.tangent is not None:
                 part = x.tangent * slope

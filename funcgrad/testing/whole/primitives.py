@@ -309,7 +309,7 @@ def _added_at(walk: Any, targets: np.ndarray, updates: Any, shape: Any) -> Any:
     return walk.numbers.linear(
         lambda u: np.bincount(places, u.ravel(), size + 1)[:-1].reshape(shape),
         updates,
-        int(np.bincount(places, minlength=1).max(initial=1)),
+        max(1, *np.bincount(places, minlength=1).tolist()),
         lambda g: np.append(g, 0.0)[places].reshape(updates.shape),
     )
 

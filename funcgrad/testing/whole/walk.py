@@ -62,11 +62,11 @@ class Walk:
 
         def read(atom: Any) -> Any:
             if isinstance(atom, core.Literal):
-                if not is_float(atom.aval):
+                aval: Any = atom.aval
+                if not is_float(aval):
                     return atom.val
-                return self.numbers.constant(
-                    np.asarray(atom.val, atom.aval.dtype), atom.aval.dtype
-                )
+                value = np.asarray(atom.val, aval.dtype)
+                return self.numbers.constant(value, aval.dtype)
             value = env[atom]
             if is_float(atom.aval) and not self.is_real(value):
                 value = env[atom] = self.numbers.constant(value, atom.aval.dtype)
