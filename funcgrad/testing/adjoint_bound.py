@@ -62,7 +62,9 @@ def bound(recorded: Recorded, weights: list[np.ndarray | None]) -> Bound:
         if node.error is None:
             return
         at_worst, usual = node.error()
-        slopes = np.abs(node.adjoint)
+        # An infinity, as a mask has it, is what it is: nothing is rounded there.
+        slopes = np.where(np.isfinite(node.value), np.abs(node.adjoint), 0.0)
+        at_worst, usual = (np.where(slopes == 0, 0.0, e) for e in (at_worst, usual))
         part = float((slopes * at_worst).sum())
         worst += part
         typical += float(((slopes * usual) ** 2).sum())

@@ -193,7 +193,7 @@ def _suspects(
 
 
 def _exactly(alone: Program) -> bool | None:
-    """Return whether the exact proof finds the rule wrong; None where it is too large."""
+    """Return whether the exact proof finds the rule wrong, None where it is too long."""
     seconds, memory = size.estimate(alone.primal, alone.bound)
     if seconds > _SECONDS or memory > size.MEMORY:
         return None
@@ -306,6 +306,8 @@ def _report(
             "grad= could not be traced, so its rules were not seen: its numbers were "
             "compared with jax.grad(f), within what rounding may cost that",
         ]
+    if rounding is not None and not all(np.isfinite(r.bound) for r in rounding):
+        notes = [*notes, "rounding has no bound here, so only the rules were judged"]
     for r, leaf in zip(rounding or [], leaves, strict=False):
         if leaf.verdict == "ok" and r.off > 10 * r.typical > 0:
             notes = [

@@ -79,7 +79,7 @@ def test_what_the_bound_does_not_explain_is_the_compilers_fault():
 def test_unusual_rounding_is_noted():
     f, args = gpt(1)
     program = trace(f, args)
-    values = [v * np.float32(1 + 2.0**-12) for v in program.values]
+    values = [v * np.float32(1 + 2.0**-15) for v in program.values]
     report = at_size.judge(program._replace(values=values), given=False)
     assert report.ok, str(report)
     assert any("times what is usual" in note for note in report.notes)

@@ -188,8 +188,10 @@ def test_ties_are_said_and_judged_from_both_sides():
 
 
 def test_equal_numbers_are_no_tie():
-    report = judged(lambda x: jnp.maximum(x, x + 0).sum() + jnp.where(x == x, x, 0).sum(),
-                    np.ones(3, np.float32))  # fmt: skip
+    def f(x):
+        return jnp.maximum(x, x + 0).sum() + jnp.where(x == x, x, 0).sum()
+
+    report = judged(f, np.ones(3, np.float32))
     assert not any("tied" in note for note in report.notes)
 
 

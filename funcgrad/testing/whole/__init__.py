@@ -1,1 +1,1 @@
-"""Programs evaluated array by array, for those too large to be walked number by number."""
+"""Programs evaluated array by array, where number by number would take too long."""

@@ -1,10 +1,10 @@
 """Kinds of whole arrays: floats that decide, residues, and either with a tangent.
 
-| kind       | an array is                     | what it gives                          |
-|------------|---------------------------------|----------------------------------------|
-| `Floats`   | a float64 array                 | a program's values, and its decisions  |
-| `Modular`  | `Residues` or `Dual`            | a program's value in a finite field    |
-| `Tangents` | `Moving`: a value and a tangent | a program's derivative along a line    |
+| kind       | an array is                     | what it gives                         |
+|------------|---------------------------------|---------------------------------------|
+| `Floats`   | a float64 array                 | a program's values, and its decisions |
+| `Modular`  | `Residues` or `Dual`            | a program's value in a finite field   |
+| `Tangents` | `Moving`: a value and a tangent | a program's derivative along a line   |
 
 All have the same methods, by which the walk evaluates whatever program it is given.
 """
@@ -151,9 +151,8 @@ class Modular:
             most = a.most * b.most * terms
         if most > LIMIT:
             high, low = halves(b)
-            return self.bilinear(
-                function, a, high, terms, pulls
-            ) * 2**11 + self.bilinear(function, a, low, terms)
+            upper = self.bilinear(function, a, high, terms, pulls)
+            return upper * 2**11 + self.bilinear(function, a, low, terms, pulls)
         return Residues(a.field, np.asarray(function(a.data, b.data)), most)
 
     def linear(
@@ -283,7 +282,7 @@ class Tangents:
         return Moving(self.kind.cut(x.value), x.tangent)
 
     def at_maximum(self, x: Moving) -> Moving:
-        """Return a maximum; its tangent is a random one, or none, where that is asked."""
+        """Return a maximum, with the tangent that `maxima` asks for."""
         if self.maxima == "injected":
             return Moving(x.value, self.kind.field.random(x.shape, self._draw))
         return Moving(x.value) if self.maxima == "held" else x

@@ -188,7 +188,7 @@ def _dot_general(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
 
     def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         x, y, _ = sides(x, y, None)
-        return _matmul(x, y).reshape(*batch, *rows, *columns)
+        return _matmul(x, y).reshape((*batch, *rows, *columns))
 
     def pull_left(g: np.ndarray, y: np.ndarray) -> np.ndarray:
         _, y, g = sides(None, y, g)
@@ -329,6 +329,11 @@ def _scatter_add(sign: int) -> Callable[[Any, Any, list[Any]], Any]:
     return scatter
 
 
+def _at(walk: Any, x: Any, places: np.ndarray) -> Any:
+    """Return the numbers at flat places."""
+    return walk.numbers.moved(lambda a: [a.ravel()[places]], [x])[0]
+
+
 def _scatter_by(combine: Any) -> Callable[[Any, Any, list[Any]], Any]:
     """Combine updates with what is there, one after another where they meet."""
 
@@ -344,10 +349,8 @@ def _scatter_by(combine: Any) -> Callable[[Any, Any, list[Any]], Any]:
             _, first = np.unique(targets[kept], return_index=True)
             now = kept[first]
             places = targets[now]
-            here, there = (
-                walk.numbers.moved(lambda a: [a.ravel()[places]], [out])[0],
-                walk.numbers.moved(lambda u: [u.ravel()[now]], [updates])[0],
-            )
+            here = _at(walk, out, places)
+            there = _at(walk, updates, now)
             both = combine(walk, eqn, here, there)
 
             def put(a: np.ndarray, b: np.ndarray, places: Any = places) -> list[Any]:

@@ -151,9 +151,9 @@ class Walk:
             return decision(), where if where.any() else None
 
         found, tied = self.path.decide(decided)
-        if tied is not None and self.path.is_recorded:
-            if np.any(tied & self.numbers.differ(*x)):
-                self.ties.setdefault(id(eqn), self.place(eqn))
+        is_replayed = tied is not None and self.path.is_recorded
+        if is_replayed and np.any(tied & self.numbers.differ(*x)):
+            self.ties.setdefault(id(eqn), self.place(eqn))
         return found
 
     def enter(
