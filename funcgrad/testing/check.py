@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcgrad.testing import culprit, size, verdict
+from funcgrad.testing import at_size, culprit, size, verdict
 from funcgrad.testing.flint import flint
 from funcgrad.testing.program import trace
 from funcgrad.testing.report import GradientReport
@@ -30,15 +30,20 @@ def check_gradients(
     product with the cotangents.
 
     No argument is a tolerance: the verdict is one of ok, rule, compiler, kink, pole and
-    uncovered (see `GradientReport`). ValueError is raised for an f that decides in
-    Python by the differentiated values, which is no single program, and, before it
-    starts, for a check that would take longer than `seconds`, with an estimate.
+    uncovered (see `GradientReport`). Where exact numbers would take longer than
+    `seconds` or 2 GB, rules are tested in random finite fields, and `method` says so.
+    ValueError is raised for an f that decides in Python by the differentiated values,
+    which is no single program, and, before it starts, for a check that would take too
+    long even so, with an estimate.
     """
     flint()
     program = trace(f, args, argnums, grad, cotangents)
-    size.refuse_if_too_large(program.primal, program.bound, seconds)
+    is_small = size.is_small(program.primal, program.bound, seconds)
+    if not is_small:
+        size.refuse_if_too_large(program.primal, program.bound, seconds)
+    judge = verdict.judge if is_small else at_size.judge
     try:
-        return verdict.judge(program, given=grad is not None)
+        return judge(program, given=grad is not None)
     except Uncovered as missing:
         return culprit.uncovered(missing, program)
 

@@ -127,15 +127,27 @@ def differs(eqn: Any, inputs: list[Any]) -> bool:
     It is differentiated by the inputs that hold Values.
     """
     taped = [i for i, x in enumerate(inputs) if is_real(x) and _any(_is_taped, [x])]
-    floats = [k for k, v in enumerate(eqn.outvars) if _floating(v.aval.dtype)]
-    if not taped or not floats or eqn.primitive.name == "stop_gradient":
-        return False
     inputs = [each(data, x) if is_real(x) else x for x in inputs]
     held = [i for i, x in enumerate(inputs) if is_real(x) and i not in taped]
+    alone = by_itself(eqn, inputs, taped, held)
+    return alone is not None and rule_is_wrong(alone)
 
-    def call(taped_: list[Any], held_: list[Any]) -> list[Any]:
+
+def by_itself(
+    eqn: Any, inputs: list[Any], varies: list[int], held: list[int]
+) -> Program | None:
+    """Return one equation and its derivative as a program of its own, if it has one.
+
+    It is differentiated by the inputs that `varies` counts; those that `held` counts
+    are its constants.
+    """
+    floats = [k for k, v in enumerate(eqn.outvars) if _floating(v.aval.dtype)]
+    if not varies or not floats or eqn.primitive.name == "stop_gradient":
+        return None
+
+    def call(variables: list[Any], constants: list[Any]) -> list[Any]:
         operands = list(inputs)
-        for i, x in zip([*taped, *held], [*taped_, *held_], strict=True):
+        for i, x in zip([*varies, *held], [*variables, *constants], strict=True):
             operands[i] = x
         params = eqn.primitive.get_bind_params(eqn.params)
         out = eqn.primitive.bind(*operands, **params)
@@ -147,7 +159,7 @@ def differs(eqn: Any, inputs: list[Any]) -> bool:
             jax.ShapeDtypeStruct(eqn.invars[i].aval.shape, eqn.invars[i].aval.dtype)
             for i in some
         ]
-        for some in (taped, held)
+        for some in (varies, held)
     ]
     primal = jax.make_jaxpr(call)(*shapes)
     outputs: list[Any] = [v.aval for v in primal.jaxpr.outvars]
@@ -157,19 +169,18 @@ def differs(eqn: Any, inputs: list[Any]) -> bool:
         _, vjp = jax.vjp(lambda v: call(v, constants), variables)
         return vjp(
             [jnp.asarray(w, s.dtype) for w, s in zip(weights, outputs, strict=True)]
-        )
+        )[0]
 
-    alone = Program(
+    return Program(
         primal=primal,
         gradient=(traced := jax.make_jaxpr(pull)(*shapes)),
         bound=traced,
-        variables=[inputs[i] for i in taped],
+        variables=[inputs[i] for i in varies],
         constants=[inputs[i] for i in held],
         cotangents=weights,
         paths=[],
         values=[],
     )
-    return rule_is_wrong(alone)
 
 
 def _floating(dtype: Any) -> bool:

@@ -15,6 +15,11 @@ MEANINGS = {
     "uncovered": "the proof has no exact rule for something in this program",
 }
 
+IDENTITY = (
+    "method: identity in 3 random fields; a wrong rule passes with probability about "
+    "2^-60 (random-function model)"
+)
+
 # The worst verdict of a leaf is the verdict of the whole.
 SEVERITY = ("ok", "compiler", "kink", "rule", "pole", "uncovered")
 
@@ -47,6 +52,12 @@ class GradientReport(NamedTuple):
 
     `explained` is the largest exact(g) - truth, in ulps, that goes away where rounded
     constants are read as the numbers that they stand for; a note names them.
+
+    `method` is "exact", or "identity" where the program is too large to be walked
+    number by number; `miss` is how likely a wrong rule passes. By identity, a leaf's
+    `truth` is float64's, `ulps` and `bound` are of the sum of its elements with random
+    signs, as a share of its norm in units of epsilon, and `rule_error` is a share of
+    the largest element.
     """
 
     verdict: str
@@ -54,6 +65,8 @@ class GradientReport(NamedTuple):
     notes: tuple[str, ...] = ()
     culprit: str = ""
     explained: float = 0.0
+    method: str = "exact"
+    miss: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -65,6 +78,8 @@ class GradientReport(NamedTuple):
             lines += ["", *_table(self.leaves)]
         if self.culprit:
             lines += ["", f"culprit: {self.culprit}"]
+        if self.method == "identity":
+            lines += ["", IDENTITY]
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 

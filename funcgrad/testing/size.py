@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from funcgrad.errors import InputError
 from funcgrad.jaxprs import count
 
 # What a scalar costs over all walks, a multiply-add inside a product, and a taped
@@ -16,6 +17,10 @@ SECONDS_PER_SCALAR, SECONDS_PER_TERM, BYTES_PER_SCALAR = 14e-6, 5e-6, 600
 # What a net's loss and its gradient make together, over what the loss makes alone.
 WITH_GRADIENT = 4
 MEMORY = 2e9
+
+# The same for whole arrays in three fields, and on a tape of floats.
+FIELD_SECONDS_PER_SCALAR, FIELD_SECONDS_PER_TERM = 100e-9, 1.5e-9
+FIELD_BYTES_PER_SCALAR, FIELD_MEMORY = 15, 8e9
 
 
 def estimate(primal: Any, gradient: Any) -> tuple[float, float]:
@@ -30,17 +35,31 @@ def _seconds(scalars: float, terms: float) -> float:
     return scalars * SECONDS_PER_SCALAR + terms * SECONDS_PER_TERM
 
 
-def refuse_if_too_large(primal: Any, gradient: Any, seconds: float) -> None:
-    """Raise ValueError, with an estimate, for a check beyond `seconds` or 2 GB."""
+def is_small(primal: Any, gradient: Any, seconds: float) -> bool:
+    """Return whether the exact walk takes at most `seconds` and 2 GB."""
     time, memory = estimate(primal, gradient)
-    if time <= seconds and memory <= MEMORY:
+    return time <= seconds and memory <= MEMORY
+
+
+def estimate_in_fields(primal: Any, gradient: Any) -> tuple[float, float]:
+    """Return the seconds and the bytes that a check by identity will take, roughly."""
+    scalars, terms = map(sum, zip(count(primal), count(gradient), strict=True))
+    seconds = scalars * FIELD_SECONDS_PER_SCALAR + terms * FIELD_SECONDS_PER_TERM
+    return seconds, count(gradient)[0] * FIELD_BYTES_PER_SCALAR
+
+
+def refuse_if_too_large(primal: Any, gradient: Any, seconds: float) -> None:
+    """Raise ValueError, with an estimate, for a check that fields are too slow for."""
+    time, memory = estimate_in_fields(primal, gradient)
+    if time <= seconds and memory <= FIELD_MEMORY:
         return
-    share = math.ceil(max(time / seconds, memory / MEMORY))
-    more = f", or allow seconds={math.ceil(time)}" if memory <= MEMORY else ""
-    raise ValueError(
-        f"this check would take about {time:,.0f} s and {memory / 1e9:.1f} GB; the "
-        f"limit is {seconds:,.0f} s and {MEMORY / 1e9:.0f} GB. Check fewer rows of the "
-        f"batch (1 in {share:,}), or hold leaves constant by closing over them{more}"
+    share = math.ceil(max(time / seconds, memory / FIELD_MEMORY))
+    more = f", or allow seconds={math.ceil(time)}" if memory <= FIELD_MEMORY else ""
+    raise InputError(
+        f"this check would take about {time:,.0f} s and {memory / 1e9:.1f} GB even in "
+        f"finite fields; the limit is {seconds:,.0f} s and {FIELD_MEMORY / 1e9:.0f} "
+        f"GB. Check fewer rows of the batch (1 in {share:,}), or hold leaves constant "
+        f"by closing over them{more}"
     )
 
 

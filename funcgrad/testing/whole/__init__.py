@@ -1,0 +1,1 @@
+"""Programs evaluated array by array, where number by number would take too long."""

@@ -1,0 +1,342 @@
+"""Walk a jaxpr with whole arrays of one kind of number, equation by equation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from funcgrad.jaxprs import opened, scan_counts
+from funcgrad.testing.walk import Place, Uncovered, native
+from funcgrad.testing.whole.path import Path
+from funcgrad.testing.whole.primitives import PRIMITIVES
+from funcgrad.testing.whole.rules import KNOWN, RULES, Rule
+
+Hook = Callable[[Place, list[Any], list[Any]], None]
+
+
+class Walk:
+    """One evaluation of a program with one kind of number, along a path.
+
+    `hook(place, inputs, outputs)` is called after each equation that is no call or
+    loop; a function with a custom rule counts as one to it unless
+    `inside_custom_rules`. `ties` holds the places where two equal floats were compared
+    that are not equal as numbers.
+    """
+
+    def __init__(
+        self,
+        numbers: Any,
+        path: Path,
+        *,
+        hook: Hook | None = None,
+        before: Callable[[Place], None] | None = None,
+        inside_custom_rules: bool = True,
+        cut: tuple[str, ...] = (),
+    ):
+        self.numbers, self.path, self._cut = numbers, path, cut
+        self._before = before
+        self._cuts: dict[int, set[Any]] = {}
+        self.inside_custom_rules = inside_custom_rules
+        self.ties: dict[int, Place] = {}
+        self._hook = hook
+        self._callers: tuple[Any, ...] = ()
+        self._plans: dict[tuple[int, tuple[bool, ...]], list[Any]] = {}
+        self._kept: list[Any] = []  # so that no id is given twice
+
+    def is_real(self, x: Any) -> bool:
+        if isinstance(x, np.ndarray):
+            return x.dtype == np.float64 and self.numbers.type is np.ndarray
+        return isinstance(x, self.numbers.type)
+
+    def run(
+        self, program: Any, inputs: Sequence[Any], used: Sequence[bool] | None = None
+    ) -> list[Any]:
+        """Evaluate a (closed) jaxpr; what nothing in `used` needs is left out."""
+        jaxpr, consts = opened(program)
+        used = [True] * len(jaxpr.outvars) if used is None else used
+        env: dict[Any, Any] = {}
+
+        def read(atom: Any) -> Any:
+            if isinstance(atom, core.Literal):
+                aval: Any = atom.aval
+                if not is_float(aval):
+                    return atom.val
+                value = np.asarray(atom.val, aval.dtype)
+                return self.numbers.constant(value, aval.dtype)
+            value = env[atom]
+            if is_float(atom.aval) and not self.is_real(value):
+                value = env[atom] = self.numbers.constant(value, atom.aval.dtype)
+            return value
+
+        env.update(zip(jaxpr.constvars, consts, strict=True))
+        env.update(zip(jaxpr.invars, inputs, strict=True))
+        cuts = cut_variables(jaxpr, self._cut, self._cuts) if self._cut else set()
+        for v in cuts.intersection(jaxpr.invars):
+            env[v] = self.numbers.cut(read(v))
+        for eqn, needed, last in self._plan(jaxpr, tuple(used)):
+            outputs = self.step(eqn, [read(x) for x in eqn.invars], needed)
+            env.update(zip(eqn.outvars, outputs, strict=True))
+            for v in cuts.intersection(eqn.outvars):
+                if self.is_real(env[v]):
+                    env[v] = self.numbers.cut(env[v])
+            for v in last:
+                env.pop(v, None)
+        return [
+            read(x) if u else None for x, u in zip(jaxpr.outvars, used, strict=True)
+        ]
+
+    def step(self, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
+        """Return the outputs of one equation."""
+        follow = CALLS.get(eqn.primitive.name)
+        try:
+            if follow is not None:
+                return follow(self, eqn, inputs, used)
+            if self._before is not None:
+                self._before(self.place(eqn))
+            outputs = self._evaluate(eqn, inputs)
+        except Uncovered as missing:
+            missing.place = missing.place or self.place(eqn)
+            raise
+        outputs = [
+            self.numbers.lift(x) if is_float(v.aval) and not self.is_real(x) else x
+            for v, x in zip(eqn.outvars, outputs, strict=True)
+        ]
+        if self._hook is not None:
+            self._hook(self.place(eqn), inputs, outputs)
+        return outputs
+
+    def _evaluate(self, eqn: Any, inputs: list[Any]) -> list[Any]:
+        name = eqn.primitive.name
+        if any(is_complex(v.aval) for v in (*eqn.invars, *eqn.outvars)):
+            raise Uncovered("complex numbers")
+        if not any(map(self.is_real, inputs)):
+            return native(eqn, inputs)
+        if name in RULES:
+            return [self.elementwise(RULES[name], inputs)]
+        if name in PRIMITIVES:
+            out = PRIMITIVES[name](self, eqn, inputs)
+            return out if isinstance(out, list) else [out]
+        raise Uncovered
+
+    def elementwise(self, rule: Rule, inputs: list[Any]) -> Any:
+        """Apply a rule; where floats are infinite, their limits are the numbers."""
+        arrays = [x if self.is_real(x) else self.numbers.lift(x) for x in inputs]
+        if not self.path.is_recorded:
+            out = self.numbers.elementwise(rule, arrays)
+            self.path.decide(lambda: _limits(arrays, out))
+            return out
+        limits = self.path.decide(lambda: None)
+        if limits is None:
+            return self.numbers.elementwise(rule, arrays)
+        mask, values = limits
+        one = self.numbers.lift(1)
+        arrays = [self.numbers.where(mask, one, x) for x in arrays]
+        out = self.numbers.elementwise(rule, arrays)
+        return self.numbers.where(mask, self.numbers.lift(values), out)
+
+    def decide(
+        self, eqn: Any, decision: Callable[[], Any], equal: Callable[[], Any], *x: Any
+    ) -> Any:
+        """Return a decision between numbers, noting ties between `x`.
+
+        `equal()` says of the floats where they are equal.
+        """
+
+        def decided() -> Any:
+            where = np.asarray(equal())
+            return decision(), where if where.any() else None
+
+        found, tied = self.path.decide(decided)
+        is_replayed = tied is not None and self.path.is_recorded
+        if is_replayed and np.any(tied & self.numbers.differ(*x)):
+            self.ties.setdefault(id(eqn), self.place(eqn))
+        return found
+
+    def enter(
+        self,
+        eqn: Any,
+        program: Any,
+        inputs: Sequence[Any],
+        used: Sequence[bool] | None = None,
+    ) -> list[Any]:
+        """Run a program that an equation calls."""
+        before, self._callers = self._callers, (*self._callers, eqn)
+        try:
+            return self.run(program, inputs, used)
+        finally:
+            self._callers = before
+
+    def place(self, eqn: Any) -> Place:
+        return Place(eqn, self._callers)
+
+    def _plan(self, jaxpr: Any, used: tuple[bool, ...]) -> list[Any]:
+        """Return (equation, needed outputs, variables read last) for what is needed."""
+        key = id(jaxpr), used
+        if key not in self._plans:
+            self._kept.append(jaxpr)
+            results = {
+                v
+                for v, u in zip(jaxpr.outvars, used, strict=True)
+                if u and not isinstance(v, core.Literal)
+            }
+            needed, plan = set(results), []
+            for eqn in reversed(jaxpr.eqns):
+                outputs = [v in needed for v in eqn.outvars]
+                if any(outputs):
+                    own = {v for v in eqn.invars if not isinstance(v, core.Literal)}
+                    unread = {v for v in eqn.outvars if v not in needed}
+                    last = (own - needed) | unread
+                    needed |= own
+                    plan.append((eqn, outputs, last))
+            self._plans[key] = plan[::-1]
+        return self._plans[key]
+
+
+def _limits(arrays: list[np.ndarray], out: np.ndarray) -> Any:
+    """Return where floats are not finite and what comes out there, or None."""
+    mask = ~np.isfinite(out)
+    for x in arrays:
+        if not np.isfinite(x).all():
+            mask = mask | ~np.isfinite(x)
+    return (mask, np.where(mask, out, 0.0)) if mask.any() else None
+
+
+def cut_variables(
+    jaxpr: Any, names: tuple[str, ...], known: dict[int, set[Any]]
+) -> set[Any]:
+    """Return the variables that are arguments of these primitives, here or in calls.
+
+    A name that ends with / stands for divisors. Of a loop's operands none is meant:
+    they are other numbers at each turn.
+    """
+    if id(jaxpr) not in known:
+        found: list[Any] = []  # a literal cannot be in a set
+        for eqn in jaxpr.eqns:
+            name = eqn.primitive.name
+            if name in names:
+                found.append(eqn.invars[0])
+            elif name == "div" and "/" in names:
+                found.append(eqn.invars[1])
+            elif CALLS.get(name) in (_call, _custom_call):
+                inner, _ = opened(called(eqn))
+                cuts = cut_variables(inner, names, known)
+                pairs = zip(eqn.invars, inner.invars, strict=True)
+                found += [outer for outer, v in pairs if v in cuts]
+        known[id(jaxpr)] = {
+            v for v in found if not isinstance(v, core.Literal) and is_float(v.aval)
+        }
+    return known[id(jaxpr)]
+
+
+def called(eqn: Any) -> Any:
+    """Return the program that a call calls."""
+    program = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    return eqn.params["fun_jaxpr"] if program is None else program
+
+
+def is_float(aval: Any) -> bool:
+    return bool(jnp.issubdtype(getattr(aval, "dtype", np.bool_), jnp.floating))
+
+
+def is_complex(aval: Any) -> bool:
+    return bool(jnp.issubdtype(getattr(aval, "dtype", np.bool_), jnp.complexfloating))
+
+
+# Calls, loops and branches ------------------------------------------------------------
+
+
+def _call(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
+    return walk.enter(eqn, called(eqn), inputs, used)
+
+
+def _custom_call(
+    walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]
+) -> list[Any]:
+    """Follow the primal of a function with a rule of its own, but for known ones."""
+    program, _ = opened(eqn.params["call_jaxpr"])
+    source = program.debug_info.func_src_info.replace("\\", "/")
+    name = program.debug_info.func_name
+    known = KNOWN.get(name) if "/jax/_src/" in source else None
+    if known is not None and any(map(walk.is_real, inputs)):
+        return [walk.elementwise(known, inputs)]
+    if walk.inside_custom_rules or walk._hook is None:
+        return _call(walk, eqn, inputs, used)
+    hook, walk._hook = walk._hook, None
+    try:
+        outputs = _call(walk, eqn, inputs, used)
+    finally:
+        walk._hook = hook
+    hook(walk.place(eqn), inputs, outputs)
+    return outputs
+
+
+def _cond(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
+    branches = eqn.params["branches"]
+    which = int(np.clip(int(inputs[0]), 0, len(branches) - 1))
+    return walk.enter(eqn, branches[which], inputs[1:], used)
+
+
+def _while(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
+    p = eqn.params
+    n_test, n_body = p["cond_nconsts"], p["body_nconsts"]
+    test, body = inputs[:n_test], inputs[n_test : n_test + n_body]
+    carry = inputs[n_test + n_body :]
+    while True:
+        (going_on,) = walk.enter(eqn, p["cond_jaxpr"], [*test, *carry])
+        if not bool(going_on):
+            return carry
+        carry = walk.enter(eqn, p["body_jaxpr"], [*body, *carry])
+
+
+def _scan(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
+    p = eqn.params
+    counts = scan_counts(p)
+    if counts is None:
+        raise Uncovered("this JAX says in its own way what a scan carries")
+    n_consts, n_carry = counts
+    consts, carry = inputs[:n_consts], inputs[n_consts : n_consts + n_carry]
+    xs, length = inputs[n_consts + n_carry :], p["length"]
+    rows: list[Any] = [None] * length
+    for i in range(length)[:: -1 if p["reverse"] else 1]:
+        row = [_row(walk, x, i) for x in xs]
+        out = walk.enter(eqn, p["jaxpr"], [*consts, *carry, *row])
+        carry, rows[i] = out[:n_carry], out[n_carry:]
+    if not length:
+        empty = [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars[n_carry:]]
+        return [*carry, *empty]
+    return [*carry, *(_stacked(walk, column) for column in zip(*rows, strict=True))]
+
+
+def _row(walk: Walk, x: Any, i: int) -> Any:
+    if walk.is_real(x):
+        return walk.numbers.moved(lambda a: [a[i]], [x])[0]
+    return np.asarray(x[i]) if isinstance(x, np.ndarray) else x[i]
+
+
+def _stacked(walk: Walk, column: tuple[Any, ...]) -> Any:
+    if walk.is_real(column[0]):
+        return walk.numbers.moved(lambda *a: [np.stack(a)], list(column))[0]
+    if any(not isinstance(x, (np.ndarray, np.generic)) for x in column):
+        return jnp.stack(column)
+    return np.stack(column)
+
+
+CALLS: dict[str, Callable[..., list[Any]]] = {
+    "checkpoint": _call,
+    "closed_call": _call,
+    "cond": _cond,
+    "core_call": _call,
+    "custom_jvp_call": _custom_call,
+    "custom_vjp_call": _custom_call,
+    "custom_vjp_call_jaxpr": _custom_call,
+    "jit": _call,
+    "pjit": _call,
+    "remat": _call,
+    "remat2": _call,
+    "scan": _scan,
+    "while": _while,
+}
