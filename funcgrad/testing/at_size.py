@@ -193,7 +193,7 @@ def _suspects(
 
 
 def _exactly(alone: Program) -> bool | None:
-    """Return whether the exact proof finds the rule wrong, None where it is too long."""
+    """Return whether exact numbers find the rule wrong, None where that is too long."""
     seconds, memory = size.estimate(alone.primal, alone.bound)
     if seconds > _SECONDS or memory > size.MEMORY:
         return None

@@ -47,11 +47,13 @@ def test_a_product_has_the_bound_of_the_textbook():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_the_bound_of_a_deep_net_is_finite_and_holds(dtype):
     f, args = gpt(4, dtype)
-    for off, found in bounded(trace(f, args)):
+    pairs = bounded(trace(f, args))
+    for off, found in pairs:
         assert 0 < off <= found.worst < np.inf
         assert found.typical < found.worst
-        # A bound that is too small by 1,000 would be left by what is measured here.
-        assert off > found.typical / 1000
+    # One signed sum may be near 0 by chance; of all leaves some is not, so that a bound
+    # too large by 1,000 fails here.
+    assert max(off / found.typical for off, found in pairs) > 1 / 1000
 
 
 def test_typical_errors_are_typical():
