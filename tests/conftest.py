@@ -13,7 +13,8 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 from funcgrad.fast import groups
 
 # Looked through for doctests, two files of this name would be taken for one.
-collect_ignore_glob = ["*conftest.py"]
+# And those are programs, which their tests run as processes.
+collect_ignore_glob = ["*conftest.py", "many_devices/*", "hosts_program.py"]
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_an_unknown_item_is_refused(command, capsys):
     with pytest.raises(SystemExit):
         command("everything")
     assert (
-        "items are limits, seed, small, many, moons, wide, gpt, growth"
+        "items are limits, seed, small, many, moons, wide, gpt, devices, growth"
         in capsys.readouterr().err
     )
 

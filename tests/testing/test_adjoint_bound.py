@@ -44,7 +44,9 @@ def test_a_product_has_the_bound_of_the_textbook():
     assert "`dot_general`" in at_size.culprit.describe(found.place)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.exhaustive)]
+)
 def test_the_bound_of_a_deep_net_is_finite_and_holds(dtype):
     f, args = gpt(4, dtype)
     pairs = bounded(trace(f, args))

@@ -28,12 +28,15 @@ def judged(f, *args, **options):
 
 @pytest.mark.parametrize(("family", "name"), by_name(every=6))
 def test_right_rules_pass_by_hashes_alone(family, name):
+    if name == "arccosh" and jax.__version_info__ < (0, 12):
+        pytest.skip("its slope is rsqrt(x^2 - 1) there, which no model joins with ours")
     with jax.enable_x64(True):
         case = FAMILIES[family](jnp.dtype("float64"))[name]
         found = proved(case.f, *case.args, argnums=case.argnums)
     assert found.model is identity.MODELS[0]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("family", "name"), by_name(every=12))
 def test_every_mutant_is_an_alarm(family, name):
     with jax.enable_x64(True):
@@ -69,6 +72,7 @@ def test_no_factor_is_too_near_to_1(k):
         assert proved(lambda x: f(x) * 1.0, x).model is identity.MODELS[0]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("p", [103, 251])
 def test_small_primes_miss_as_often_as_one_in_p(p, monkeypatch):
     """Each draw is a trial with chance 1 / p; four standard errors either way."""
@@ -137,8 +141,18 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-@pytest.mark.parametrize("part", ["attention", "layer_norm", "gelu"])
+@pytest.mark.parametrize(
+    ("part", "mistake"),
+    [
+        pytest.param(
+            part, mistake,
+            marks=() if (part, mistake) == ("gelu", "dropped terms")
+            else pytest.mark.exhaustive,
+        )
+        for part in ("attention", "layer_norm", "gelu")
+        for mistake in MISTAKES
+    ],
+)  # fmt: skip
 def test_a_wrong_rule_in_a_gpt_is_named(part, mistake, monkeypatch):
     shipped = jax.nn.gelu if part == "gelu" else getattr(OURS, part)
 
@@ -164,6 +178,7 @@ def test_a_wrong_rule_in_a_gpt_is_named(part, mistake, monkeypatch):
     assert "custom_vjp `wrong`" in report.culprit
 
 
+@pytest.mark.exhaustive
 def test_a_wrong_gradient_of_the_callers():
     f, params, rows = small_gpt()
     report = judged(
