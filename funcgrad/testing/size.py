@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from funcgrad.errors import InputError
-from funcgrad.jaxprs import count
+from funcgrad.jaxprs import count, inner_programs, opened
 
 # What a scalar costs over all walks, a multiply-add inside a product, and a taped
 # number: rough, as measured in docs/speed.md, since they only keep long checks away.
@@ -18,8 +18,10 @@ SECONDS_PER_SCALAR, SECONDS_PER_TERM, BYTES_PER_SCALAR = 14e-6, 5e-6, 600
 WITH_GRADIENT = 4
 MEMORY = 2e9
 
-# The same for whole arrays in three fields, and on a tape of floats.
+# The same for whole arrays in three fields, and on a tape of floats; where arrays are
+# small, an equation takes as long as it takes Python to come by.
 FIELD_SECONDS_PER_SCALAR, FIELD_SECONDS_PER_TERM = 100e-9, 1.5e-9
+FIELD_SECONDS_PER_EQUATION = 150e-6
 FIELD_BYTES_PER_SCALAR, FIELD_MEMORY = 15, 8e9
 
 
@@ -45,7 +47,18 @@ def estimate_in_fields(primal: Any, gradient: Any) -> tuple[float, float]:
     """Return the seconds and the bytes that a check by identity will take, roughly."""
     scalars, terms = map(sum, zip(count(primal), count(gradient), strict=True))
     seconds = scalars * FIELD_SECONDS_PER_SCALAR + terms * FIELD_SECONDS_PER_TERM
+    seconds += (equations(primal) + equations(gradient)) * FIELD_SECONDS_PER_EQUATION
     return seconds, count(gradient)[0] * FIELD_BYTES_PER_SCALAR
+
+
+def equations(program: Any) -> float:
+    """Return how many equations run; a `while` loop counts once."""
+    jaxpr, _ = opened(program)
+    found = 0.0
+    for eqn in jaxpr.eqns:
+        times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+        found += 1 + times * sum(map(equations, inner_programs(eqn)))
+    return found
 
 
 def refuse_if_too_large(primal: Any, gradient: Any, seconds: float) -> None:
