@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+
 
 def opened(program: Any) -> tuple[Any, Sequence[Any]]:
     """Return a jaxpr, closed or not, and the constants it closes over."""
@@ -54,6 +57,16 @@ def count(program: Any) -> tuple[float, float]:
             out = eqn.params["dimension_numbers"].rhs_spec[0]
             terms += made * math.prod(n for i, n in enumerate(kernel) if i != out)
     return scalars, terms
+
+
+def is_float(aval: Any) -> bool:
+    """Tell whether what an abstract value stands for are floats."""
+    return bool(jnp.issubdtype(getattr(aval, "dtype", np.bool_), jnp.floating))
+
+
+def is_complex(aval: Any) -> bool:
+    """Tell whether what an abstract value stands for are complex numbers."""
+    return bool(jnp.issubdtype(getattr(aval, "dtype", np.bool_), jnp.complexfloating))
 
 
 def has_while(program: Any) -> bool:

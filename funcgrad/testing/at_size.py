@@ -52,7 +52,7 @@ def judge(program: Program, *, given: bool) -> GradientReport:
         if not any(d > _CLEAR for d in difference):
             tested = identity.test(program, decided, MODELS[1:])
     if tested.model is None and tested.ties:
-        moved = _moved(program)
+        moved = identity.decide(program, _shift(program, 0))
         if identity.test(program, moved).model is not None:
             verdict = "beside"
     if tested.model is None and verdict != "beside":
@@ -213,10 +213,6 @@ def _shift(program: Program, seed: int) -> list[np.ndarray]:
     return out
 
 
-def _moved(program: Program) -> Decided:
-    return identity.decide(program, _shift(program, 0))
-
-
 def _judge_ties(program: Program, decided: Decided) -> str:
     """Return "between", "kink" or "unjudged", by the gradient beside the tie.
 
@@ -331,18 +327,13 @@ def _rounding(program: Program, decided: Decided) -> list[_Rounding]:
         abs(float((w * (v.astype(np.float64) - g)).sum()))
         for w, v, g in zip(weights, program.values, decided.values, strict=True)
     ]
-    none: list[Any] = [None] * len(weights)
-    if not each:
-        whole = adjoint_bound.bound(recorded, list(weights))
-        each_bound = [whole] * len(weights)
-    else:
-        each_bound = []
+    of_all = None if each else adjoint_bound.bound(recorded, list(weights))
     out = []
     for i, weight in enumerate(weights):
-        alone = [*none[:i], weight, *none[i + 1 :]]
-        found = adjoint_bound.bound(recorded, alone) if each else each_bound[i]
+        found = of_all
         # The bound of all may be below that of one: that is asked before it is blamed.
-        if not each and off[i] > found.worst:
+        if found is None or off[i] > found.worst:
+            alone = [weight if k == i else None for k in range(len(weights))]
             found = adjoint_bound.bound(recorded, alone)
         out.append(_Rounding(off[i], found.worst, found.typical, found.place))
     return out

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcgrad.testing import at_size, culprit, size, verdict
+from funcgrad.testing import culprit, size, verdict
+from funcgrad.testing.control import Uncovered
 from funcgrad.testing.flint import flint
 from funcgrad.testing.program import trace
 from funcgrad.testing.report import GradientReport
-from funcgrad.testing.walk import Uncovered
 
 
 def check_gradients(
@@ -41,9 +41,13 @@ def check_gradients(
     is_small = size.is_small(program.primal, program.bound, seconds)
     if not is_small:
         size.refuse_if_too_large(program.primal, program.bound, seconds)
-    judge = verdict.judge if is_small else at_size.judge
     try:
-        return judge(program, given=grad is not None)
+        if is_small:
+            return verdict.judge(program, given=grad is not None)
+        # SciPy takes longer to import than small programs to prove.
+        from funcgrad.testing import at_size
+
+        return at_size.judge(program, given=grad is not None)
     except Uncovered as missing:
         return culprit.uncovered(missing, program)
 

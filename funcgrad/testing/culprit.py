@@ -24,13 +24,14 @@ from funcgrad.testing.arithmetic import (
     is_real,
 )
 from funcgrad.testing.compare import exact, lifted_constants, rule_is_wrong
+from funcgrad.testing.control import Uncovered
 from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import flint, precision
 from funcgrad.testing.program import Program, integer_weights
 from funcgrad.testing.report import GradientReport
 from funcgrad.testing.rules import ELEMENTWISE
 from funcgrad.testing.ties import places
-from funcgrad.testing.walk import CALLS, MOVES, OTHERS, Met, Place, Uncovered, Walk
+from funcgrad.testing.walk import CALLS, MOVES, OTHERS, Met, Place, Walk
 
 _HERE = os.path.dirname(__file__)
 

@@ -27,10 +27,9 @@ FIELD_BYTES_PER_SCALAR, FIELD_MEMORY = 15, 8e9
 
 def estimate(primal: Any, gradient: Any) -> tuple[float, float]:
     """Return the seconds and the bytes that a check will take, roughly."""
-    scalars, terms = map(sum, zip(count(primal), count(gradient), strict=True))
-    seconds = _seconds(scalars, terms)
-    taped, products = count(primal)
-    return seconds, (scalars + taped + products) * BYTES_PER_SCALAR
+    (taped, products), (made, more) = count(primal), count(gradient)
+    seconds = _seconds(taped + made, products + more)
+    return seconds, (2 * taped + made + products) * BYTES_PER_SCALAR
 
 
 def _seconds(scalars: float, terms: float) -> float:
@@ -45,10 +44,11 @@ def is_small(primal: Any, gradient: Any, seconds: float) -> bool:
 
 def estimate_in_fields(primal: Any, gradient: Any) -> tuple[float, float]:
     """Return the seconds and the bytes that a check by identity will take, roughly."""
-    scalars, terms = map(sum, zip(count(primal), count(gradient), strict=True))
-    seconds = scalars * FIELD_SECONDS_PER_SCALAR + terms * FIELD_SECONDS_PER_TERM
+    (taped, products), (made, more) = count(primal), count(gradient)
+    seconds = (taped + made) * FIELD_SECONDS_PER_SCALAR
+    seconds += (products + more) * FIELD_SECONDS_PER_TERM
     seconds += (equations(primal) + equations(gradient)) * FIELD_SECONDS_PER_EQUATION
-    return seconds, count(gradient)[0] * FIELD_BYTES_PER_SCALAR
+    return seconds, made * FIELD_BYTES_PER_SCALAR
 
 
 def equations(program: Any) -> float:

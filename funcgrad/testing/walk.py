@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.extend import core
 
-from funcgrad.jaxprs import dot_dimensions, opened, scan_counts
+from funcgrad.jaxprs import dot_dimensions, is_complex, opened
+from funcgrad.testing import control
 from funcgrad.testing.arithmetic import (
     Doubtful,
     Event,
@@ -34,7 +34,15 @@ from funcgrad.testing.arithmetic import (
     truncate,
     union,
 )
+from funcgrad.testing.control import (
+    CUSTOM_CALLS,
+    Uncovered,
+    call,
+    name_within_jax,
+    stacked,
+)
 from funcgrad.testing.flint import flint
+from funcgrad.testing.movement import FAST_MOVES, PICKS, targets, windows, windows_of
 from funcgrad.testing.rules import APPROXIMATED, ELEMENTWISE, Rule, whole_power
 
 
@@ -53,18 +61,6 @@ class Met(NamedTuple):
 
 
 Hook = Callable[[Place, list[Any], list[Any]], None]
-
-
-class Uncovered(NotImplementedError):
-    """Raised at an equation that the proof has no exact rule for.
-
-    A rule says `why`; the walk says at which `place`.
-    """
-
-    def __init__(self, why: str = ""):
-        self.why = why
-        self.place: Place | None = None
-        super().__init__(why)
 
 
 class Walk:
@@ -133,7 +129,7 @@ class Walk:
             missing.place = missing.place or self.place(eqn)
             raise
         self.stamp(eqn)
-        outputs = [self.numbers.lift(x) if _is_float(x) else x for x in outputs]
+        outputs = self.lifted(outputs)
         self.tell(eqn, inputs, outputs)
         return outputs
 
@@ -174,6 +170,29 @@ class Walk:
         out = self.numbers.settled(x)
         self.stamp(eqn)
         return out
+
+    def lifted(self, natives: Sequence[Any]) -> list[Any]:
+        """Return numbers of this walk's kind in place of native floats."""
+        return [self.numbers.lift(x) if _is_float(x) else x for x in natives]
+
+    def row(self, x: Any, i: int) -> Any:
+        """Return x[i], of what a loop runs over."""
+        if isinstance(x, Doubtful):
+            return Doubtful(x.value[i], x.open[i])
+        if isinstance(x, np.ndarray):
+            return x[i : i + 1].reshape(x.shape[1:])
+        return np.asarray(x[i])
+
+    def stacked(self, column: Sequence[Any]) -> Any:
+        """Return what the turns of a loop made as one array."""
+        if any(isinstance(x, Doubtful) for x in column):
+            values = [x.value if isinstance(x, Doubtful) else x for x in column]
+            opens = [
+                x.open if isinstance(x, Doubtful) else np.zeros(np.shape(x), bool)
+                for x in column
+            ]
+            return Doubtful(np.stack(values), np.stack(opens))
+        return stacked(column)
 
     def tell(self, eqn: Any, inputs: list[Any], outputs: list[Any]) -> None:
         """Tell the hook of an equation."""
@@ -232,7 +251,7 @@ def _is_float_type(dtype: Any) -> bool:
 def evaluate(eqn: Any, inputs: list[Any], numbers: Any) -> list[Any]:
     """Return the outputs of one equation that is no call or loop."""
     name = eqn.primitive.name
-    if any(_is_complex(v.aval) for v in (*eqn.invars, *eqn.outvars)):
+    if any(is_complex(v.aval) for v in (*eqn.invars, *eqn.outvars)):
         raise Uncovered("complex numbers")
     if not any(is_real(x) for x in inputs):
         return native(eqn, inputs)
@@ -245,10 +264,6 @@ def evaluate(eqn: Any, inputs: list[Any], numbers: Any) -> list[Any]:
         out = OTHERS[name](eqn, inputs, numbers)
         return out if isinstance(out, list) else [out]
     raise Uncovered
-
-
-def _is_complex(aval: Any) -> bool:
-    return bool(jnp.issubdtype(getattr(aval, "dtype", np.bool_), jnp.complexfloating))
 
 
 # Integers, booleans and random keys: JAX itself computes them -------------------------
@@ -299,8 +314,8 @@ def _run(eqn: Any, inputs: list[Any], *, integer: bool = False) -> list[Any]:
     name, params = eqn.primitive.name, eqn.params
     if name in _NUMPY and all(_is_whole(x) for x in inputs):
         return [np.asarray(_NUMPY[name](*inputs))]
-    if name in _FAST_MOVES and all(isinstance(x, np.ndarray) for x in inputs):
-        out = _FAST_MOVES[name](eqn, *inputs)
+    if name in FAST_MOVES and all(isinstance(x, np.ndarray) for x in inputs):
+        out = FAST_MOVES[name](eqn, *inputs)
         return out if isinstance(out, list) else [out]
     if integer and "fill_value" in params:
         params = {**params, "fill_value": -1}
@@ -320,53 +335,7 @@ def _is_key(x: Any) -> bool:
 # Movement of data ---------------------------------------------------------------------
 
 
-def _broadcast(eqn: Any, x: np.ndarray) -> np.ndarray:
-    shape, axes = eqn.params["shape"], eqn.params["broadcast_dimensions"]
-    thin = [1] * len(shape)
-    for axis, size in zip(axes, x.shape, strict=True):
-        thin[axis] = size
-    return np.broadcast_to(x.reshape(thin), shape)
-
-
-def _slice(eqn: Any, x: np.ndarray) -> np.ndarray:
-    p = eqn.params
-    strides = p["strides"] or (1,) * x.ndim
-    limits = zip(p["start_indices"], p["limit_indices"], strides, strict=True)
-    return x[tuple(slice(*limit) for limit in limits)]
-
-
-def _split(eqn: Any, x: np.ndarray) -> list[Any]:
-    borders = np.cumsum(eqn.params["sizes"])[:-1]
-    return np.split(x, borders, eqn.params["axis"])
-
-
-def _reshape(eqn: Any, x: np.ndarray) -> np.ndarray:
-    return x.reshape(eqn.outvars[0].aval.shape)
-
-
-_FAST_MOVES: dict[str, Callable[..., Any]] = {
-    "broadcast_in_dim": _broadcast,
-    "concatenate": lambda eqn, *xs: np.concatenate(xs, eqn.params["dimension"]),
-    "expand_dims": _reshape,
-    "reshape": _reshape,
-    "rev": lambda eqn, x: np.flip(x, eqn.params["dimensions"]),
-    "slice": _slice,
-    "split": _split,
-    "squeeze": _reshape,
-    "transpose": lambda eqn, x: np.transpose(x, eqn.params["permutation"]),
-}
-
-MOVES = {
-    *_FAST_MOVES,
-    "dynamic_slice",
-    "dynamic_update_slice",
-    "gather",
-    "pad",
-    "scatter",
-    "stack",
-    "tile",
-    "unstack",
-}
+MOVES = {*FAST_MOVES, *PICKS}
 
 
 def move(eqn: Any, inputs: list[Any], numbers: Exact) -> list[Any]:
@@ -375,8 +344,8 @@ def move(eqn: Any, inputs: list[Any], numbers: Exact) -> list[Any]:
     Every real operand is replaced by the positions of its elements in one long list;
     the primitive, run on those integers, says where each element goes.
     """
-    if eqn.primitive.name in _FAST_MOVES:
-        out = _FAST_MOVES[eqn.primitive.name](eqn, *inputs)
+    if eqn.primitive.name in FAST_MOVES:
+        out = FAST_MOVES[eqn.primitive.name](eqn, *inputs)
         return out if isinstance(out, list) else [out]
     if any(isinstance(x, Doubtful) for x in inputs):
         return _anything(eqn, inputs)
@@ -490,61 +459,20 @@ def _dot_general(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     return out.reshape((*batch, *rows, *columns))
 
 
-def _windows(
-    positions: np.ndarray,
-    size: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    base_dilation: Sequence[int],
-    window_dilation: Sequence[int],
-) -> np.ndarray:
-    """Return the positions in each window: (*output shape, elements), -1 outside."""
-    config = [
-        (lo, hi, d - 1) for (lo, hi), d in zip(padding, base_dilation, strict=True)
-    ]
-    padded = np.asarray(
-        lax.pad(jnp.asarray(positions, jnp.int32), jnp.int32(-1), config)
-    )
-    reach = [(n - 1) * d + 1 for n, d in zip(size, window_dilation, strict=True)]
-    counts = [
-        max(0, (n - r) // s + 1)
-        for n, r, s in zip(padded.shape, reach, strides, strict=True)
-    ]
-    if 0 in counts:  # of which sliding_window_view knows nothing
-        return np.empty((*counts, math.prod(size)), np.int32)
-    views = np.lib.stride_tricks.sliding_window_view(padded, reach)
-    every = tuple(slice(None, None, s) for s in strides)
-    inside = tuple(slice(None, None, d) for d in window_dilation)
-    views = views[(*every, *inside)]
-    return views.reshape(*views.shape[: positions.ndim], -1)
-
-
-def _eqn_windows(eqn: Any, x: np.ndarray) -> np.ndarray:
-    p, ones = eqn.params, (1,) * x.ndim
-    return _windows(
-        np.arange(x.size).reshape(x.shape),
-        p["window_dimensions"],
-        p["window_strides"],
-        p["padding"],
-        p.get("base_dilation") or ones,
-        p.get("window_dilation") or ones,
-    )
-
-
 def _reduce_window_sum(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     (x,) = inputs
     flat = np.append(x.ravel(), objects((1,), [flint().arb(0)]))
-    return numbers.add_up(flat[_eqn_windows(eqn, x)], _dtype(eqn))
+    return numbers.add_up(flat[windows_of(eqn, x.shape)], _dtype(eqn))
 
 
 def _reduce_window_best(better: str, worst: str) -> Callable[..., Any]:
     def best_of_all(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
         (x,) = inputs
         flat = np.append(x.ravel(), objects((1,), [flint().arb(worst)]))
-        windows = flat[_eqn_windows(eqn, x)]
-        out = np.asarray(windows[..., 0])
-        for i in range(1, windows.shape[-1]):
-            out = getattr(numbers, better)(out, np.asarray(windows[..., i]))
+        rows = flat[windows_of(eqn, x.shape)]
+        out = np.asarray(rows[..., 0])
+        for i in range(1, rows.shape[-1]):
+            out = getattr(numbers, better)(out, np.asarray(rows[..., i]))
         return out
 
     return best_of_all
@@ -559,18 +487,18 @@ def _conv(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     batch, channels, *_ = x.shape
     n_out, per_group, *kernel = w.shape
     ones = (1, 1)
-    windows = _windows(
-        np.arange(x.size).reshape(x.shape),
+    places_in = windows(
+        x.shape,
         (1, 1, *kernel),
         (*ones, *p["window_strides"]),
         ((0, 0), (0, 0), *p["padding"]),
         (*ones, *p["lhs_dilation"]),
         (*ones, *p["rhs_dilation"]),
     )
-    out_space, taps = windows.shape[2:-1], windows.shape[-1]
+    out_space, taps = places_in.shape[2:-1], places_in.shape[-1]
     flat = np.append(x.ravel(), objects((1,), [flint().arb(0)]))
     places, features = math.prod(out_space), n_out // n_groups
-    patches = flat[windows].reshape(batch, channels, places, taps)
+    patches = flat[places_in].reshape(batch, channels, places, taps)
     if batch_groups > 1:
         patches = patches.reshape(n_groups, batch // n_groups, channels, places, taps)
     else:
@@ -590,32 +518,6 @@ def _conv(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
 # Scatters -----------------------------------------------------------------------------
 
 
-def _targets(eqn: Any, operand: np.ndarray, indices: Any, updates: Any) -> np.ndarray:
-    """Return where each update lands in the flat operand; -1 where it is dropped.
-
-    A gather with the matching dimension numbers reads exactly the places that the
-    scatter writes to.
-    """
-    d = eqn.params["dimension_numbers"]
-    single = (*d.inserted_window_dims, *d.operand_batching_dims)
-    window = iter(d.update_window_dims)
-    sizes = [
-        1 if i in single else updates.shape[next(window)] for i in range(operand.ndim)
-    ]
-    numbering = lax.GatherDimensionNumbers(
-        offset_dims=d.update_window_dims,
-        collapsed_slice_dims=d.inserted_window_dims,
-        start_index_map=d.scatter_dims_to_operand_dims,
-        operand_batching_dims=d.operand_batching_dims,
-        start_indices_batching_dims=d.scatter_indices_batching_dims,
-    )
-    places = jnp.arange(operand.size, dtype=jnp.int32).reshape(operand.shape)
-    found = lax.gather(
-        places, indices, numbering, sizes, mode=eqn.params["mode"], fill_value=-1
-    )
-    return np.asarray(found)
-
-
 def _scatter(combine: str) -> Callable[[Any, list[Any], Exact], Any]:
     def scatter(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
         operand, indices, updates = inputs
@@ -626,9 +528,9 @@ def _scatter(combine: str) -> Callable[[Any, list[Any], Exact], Any]:
             indices = numbers.settled(indices)
         if isinstance(indices, Doubtful):
             return _scatter_anywhere(operand, updates, numbers, _dtype(eqn))
-        targets = _targets(eqn, operand, indices, updates).ravel()
+        places = targets(eqn, operand.shape, indices, updates.shape)
         meeting: dict[int, list[Any]] = {}
-        for target, update in zip(targets.tolist(), updates.ravel(), strict=True):
+        for target, update in zip(places.tolist(), updates.ravel(), strict=True):
             if target >= 0:
                 meeting.setdefault(target, []).append(update)
         out, dtype = operand.ravel().copy(), _dtype(eqn)
@@ -667,12 +569,12 @@ def _scatter_anywhere(
 def _select_and_scatter_add(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     source, operand = inputs
     direction = {"ge": 1.0, "le": -1.0}[eqn.params["select_prim"].name]
-    windows = _eqn_windows(eqn, operand)
+    inside = windows_of(eqn, operand.shape)
     worst = flint().arb("-inf" if direction > 0 else "inf")
     flat = np.append(operand.ravel(), objects((1,), [worst]))
-    picks = numbers.largest(flat[windows], direction)
+    picks = numbers.largest(flat[inside], direction)
     chosen = picks.value if isinstance(picks, Doubtful) else picks
-    places = np.take_along_axis(windows, chosen[..., None], -1)[..., 0]
+    places = np.take_along_axis(inside, chosen[..., None], -1)[..., 0]
     landing: dict[int, list[Any]] = {}
     for place, value in zip(places.ravel().tolist(), source.ravel(), strict=True):
         landing.setdefault(place, []).append(value)
@@ -687,11 +589,11 @@ def _select_and_scatter_add(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
 def _select_and_gather_add(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
     tangents, operand = inputs
     direction = {"ge": 1.0, "le": -1.0}[eqn.params["select_prim"].name]
-    windows = _eqn_windows(eqn, operand)
+    inside = windows_of(eqn, operand.shape)
     worst = flint().arb("-inf" if direction > 0 else "inf")
     flat = np.append(operand.ravel(), objects((1,), [worst]))
-    picks = numbers.settled(numbers.largest(flat[windows], direction))
-    places = np.take_along_axis(windows, picks[..., None], -1)[..., 0]
+    picks = numbers.settled(numbers.largest(flat[inside], direction))
+    places = np.take_along_axis(inside, picks[..., None], -1)[..., 0]
     return tangents.ravel()[places]
 
 
@@ -928,14 +830,6 @@ OTHERS: dict[str, Callable[[Any, list[Any], Exact], Any]] = {
 # Calls, loops and branches ------------------------------------------------------------
 
 
-def _call(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
-    """Follow a call; a custom rule's primal is what is called here."""
-    program = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-    if program is None:
-        program = eqn.params["fun_jaxpr"]
-    return walk.enter(eqn, program, inputs, used)
-
-
 def _custom_call(
     walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]
 ) -> list[Any]:
@@ -944,96 +838,18 @@ def _custom_call(
     A few functions inside JAX approximate a known one by hand; they are read as that,
     and no hook is told of them.
     """
-    program, _ = opened(eqn.params["call_jaxpr"])
-    source = program.debug_info.func_src_info.replace("\\", "/")
-    name = program.debug_info.func_name
-    known = APPROXIMATED.get(name) if "/jax/_src/" in source else None
+    known = APPROXIMATED.get(name_within_jax(eqn) or "")
     if known is not None and any(is_real(x) for x in inputs):
         outputs = [walk.numbers.elementwise(known, inputs, _dtype(eqn))]
         walk.stamp(eqn)
         return outputs
     if walk.inside_custom_rules and known is None:
-        return _call(walk, eqn, inputs, used)
+        return call(walk, eqn, inputs, used)
     with walk.untold():
-        outputs = _call(walk, eqn, inputs, used)
+        outputs = call(walk, eqn, inputs, used)
     if known is None:
         walk.tell(eqn, inputs, outputs)
     return outputs
 
 
-def _cond(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
-    branches = eqn.params["branches"]
-    index = int(walk.settled(eqn, inputs[0]))
-    which = int(np.clip(index, 0, len(branches) - 1))
-    return walk.enter(eqn, branches[which], inputs[1:], used)
-
-
-def _while(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
-    p = eqn.params
-    n_test, n_body = p["cond_nconsts"], p["body_nconsts"]
-    test, body = inputs[:n_test], inputs[n_test : n_test + n_body]
-    carry = inputs[n_test + n_body :]
-    while True:
-        (going_on,) = walk.enter(eqn, p["cond_jaxpr"], [*test, *carry])
-        if not bool(walk.settled(eqn, going_on)):
-            return carry
-        carry = walk.enter(eqn, p["body_jaxpr"], [*body, *carry])
-
-
-def _scan(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
-    p = eqn.params
-    counts = scan_counts(p)
-    if counts is None:
-        raise Uncovered("this JAX says in its own way what a scan carries")
-    n_consts, n_carry = counts
-    consts, carry = inputs[:n_consts], inputs[n_consts : n_consts + n_carry]
-    xs, length = inputs[n_consts + n_carry :], p["length"]
-    rows: list[Any] = [None] * length
-    for i in range(length)[:: -1 if p["reverse"] else 1]:
-        row = [_row(x, i) for x in xs]
-        out = walk.enter(eqn, p["jaxpr"], [*consts, *carry, *row])
-        carry, rows[i] = out[:n_carry], out[n_carry:]
-    if not length:
-        empty = [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars[n_carry:]]
-        return [*carry, *(walk.numbers.lift(x) if _is_float(x) else x for x in empty)]
-    return [*carry, *(_stacked(column) for column in zip(*rows, strict=True))]
-
-
-def _row(x: Any, i: int) -> Any:
-    if isinstance(x, Doubtful):
-        return Doubtful(x.value[i], x.open[i])
-    return (
-        np.asarray(x[i])
-        if not isinstance(x, np.ndarray)
-        else x[i : i + 1].reshape(x.shape[1:])
-    )
-
-
-def _stacked(column: tuple[Any, ...]) -> Any:
-    if any(isinstance(x, Doubtful) for x in column):
-        values = [x.value if isinstance(x, Doubtful) else x for x in column]
-        opens = [
-            x.open if isinstance(x, Doubtful) else np.zeros(np.shape(x), bool)
-            for x in column
-        ]
-        return Doubtful(np.stack(values), np.stack(opens))
-    if any(not isinstance(x, (np.ndarray, np.generic)) for x in column):
-        return jnp.stack(column)
-    return np.stack(column)
-
-
-CALLS: dict[str, Callable[..., list[Any]]] = {
-    "checkpoint": _call,
-    "closed_call": _call,
-    "cond": _cond,
-    "core_call": _call,
-    "custom_jvp_call": _custom_call,
-    "custom_vjp_call": _custom_call,
-    "custom_vjp_call_jaxpr": _custom_call,
-    "jit": _call,
-    "pjit": _call,
-    "remat": _call,
-    "remat2": _call,
-    "scan": _scan,
-    "while": _while,
-}
+CALLS = {**control.CALLS, **dict.fromkeys(CUSTOM_CALLS, _custom_call)}

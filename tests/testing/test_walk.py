@@ -8,8 +8,9 @@ from jax import lax
 
 from funcgrad.testing import culprit
 from funcgrad.testing.arithmetic import Event, Exact, Floats, Rounded
+from funcgrad.testing.control import Uncovered
 from funcgrad.testing.flint import precision
-from funcgrad.testing.walk import Uncovered, Walk
+from funcgrad.testing.walk import Walk
 
 X = np.array([0.5, -1.25, 2.0], np.float32)
 
@@ -214,7 +215,7 @@ def test_uncovered_carries_its_place():
 
 
 def test_a_scan_that_cannot_be_read_is_uncovered(monkeypatch):
-    import funcgrad.testing.walk as module
+    import funcgrad.testing.control as module
 
     monkeypatch.setattr(module, "scan_counts", lambda params: None)
     with pytest.raises(Uncovered) as caught:

@@ -30,9 +30,6 @@ SMALLEST, BEYOND = 2**22 - 2**19, 2**22 - 8
 # What is reduced at once, so that it stays in the processor's cache.
 _BLOCK = 2**15
 
-# A matrix product of this many terms is exact.
-_TERMS = 2**11 - 1
-
 # An exponent below this is a power to be multiplied out; a random one rarely is.
 _WHOLE = 2**10
 
@@ -387,34 +384,6 @@ class Residues:
             inverse = _reduced(swapped * inverse, self.field).ravel()
         data = inverse[: np.size(self.data)].reshape(self.shape)
         return Residues(self.field, data, p / 2 + 3)
-
-    def contract(self, other: Residues) -> Residues:
-        """Return the batched product of (B, M, K) with (B, K, N): (B, M, N)."""
-        terms, whole = self.shape[-1], self.most * other.most
-        a, b = self, other
-        if whole * terms > LIMIT:
-            a, b = a.reduced(), b.reduced()
-        if a.most * b.most * terms <= LIMIT:
-            return Residues(self.field, a.data @ b.data, a.most * b.most * terms)
-        total: Residues = self.field.lift(0)
-        for start in range(0, terms, _TERMS):
-            part = slice(start, start + _TERMS)
-            product = a.data[..., part] @ b.data[..., part, :]
-            most = a.most * b.most * min(_TERMS, terms - start)
-            total = (total + Residues(self.field, product, most)).reduced()
-        return total
-
-    def sum(self, axis: int = -1) -> Residues:
-        """Return the sums over an axis."""
-        terms = self.shape[axis]
-        x = self if self.most * terms <= LIMIT else self.reduced()
-        return Residues(self.field, x.data.sum(axis), x.most * max(terms, 1))
-
-    def cumsum(self) -> Residues:
-        """Return the sums of the first, the first two, ... along the last axis."""
-        terms = self.shape[-1]
-        x = self if self.most * terms <= LIMIT else self.reduced()
-        return Residues(self.field, np.cumsum(x.data, -1), x.most * max(terms, 1))
 
 
 def fitting(a: Residues, b: Residues) -> tuple[Residues, Residues]:

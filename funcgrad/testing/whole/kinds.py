@@ -26,7 +26,20 @@ from funcgrad.testing.whole.rules import Rule
 Arrays = Callable[..., Sequence[np.ndarray]]
 
 
-class Floats:
+class _AsItIs:
+    """A kind to which a rounding, a stopped gradient and a maximum are the number."""
+
+    def rounded(self, x: Any, unit: float) -> Any:
+        return x
+
+    def stopped(self, x: Any) -> Any:
+        return x
+
+    def at_maximum(self, x: Any) -> Any:
+        return x
+
+
+class Floats(_AsItIs):
     """Float64 arrays; their functions are NumPy's and SciPy's."""
 
     type = np.ndarray
@@ -72,15 +85,6 @@ class Floats:
     def differ(self, a: Any, b: Any) -> np.ndarray:
         return np.asarray(a != b)
 
-    def rounded(self, x: Any, unit: float) -> Any:
-        return x
-
-    def stopped(self, x: Any) -> Any:
-        return x
-
-    def at_maximum(self, x: Any) -> Any:
-        return x
-
     exp, exp2, expm1 = np.exp, np.exp2, np.expm1
     log, log2, log1p = np.log, np.log2, np.log1p
     sqrt, cbrt, tanh = np.sqrt, np.cbrt, np.tanh
@@ -102,7 +106,7 @@ class Floats:
         return np.asarray(scipy.special.polygamma(m.astype(int), x))
 
 
-class Modular:
+class Modular(_AsItIs):
     """Arrays in a finite field."""
 
     type = (Residues, Dual)
@@ -178,15 +182,6 @@ class Modular:
     def differ(self, a: Any, b: Any) -> np.ndarray:
         a, b = (x.first if isinstance(x, Dual) else x for x in (a, b))
         return np.asarray((a - b).canonical() != 0)
-
-    def rounded(self, x: Any, unit: float) -> Any:
-        return x
-
-    def stopped(self, x: Any) -> Any:
-        return x
-
-    def at_maximum(self, x: Any) -> Any:
-        return x
 
 
 class Moving(NamedTuple):

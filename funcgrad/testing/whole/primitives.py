@@ -10,57 +10,21 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-from jax import lax
 from jax.extend import core
 
 from funcgrad.jaxprs import dot_dimensions
+from funcgrad.testing.movement import FAST_MOVES, PICKS, targets, windows_of
 from funcgrad.testing.whole.kinds import in_float64
 from funcgrad.testing.whole.rules import RULES, whole_power
 
 # Movement -----------------------------------------------------------------------------
 
 
-def _broadcast(eqn: Any, x: np.ndarray) -> np.ndarray:
-    shape, axes = eqn.params["shape"], eqn.params["broadcast_dimensions"]
-    thin = [1] * len(shape)
-    for axis, size in zip(axes, x.shape, strict=True):
-        thin[axis] = size
-    return np.broadcast_to(x.reshape(thin), shape)
-
-
-def _slice(eqn: Any, x: np.ndarray) -> np.ndarray:
-    p = eqn.params
-    strides = p["strides"] or (1,) * x.ndim
-    limits = zip(p["start_indices"], p["limit_indices"], strides, strict=True)
-    return x[tuple(slice(*limit) for limit in limits)]
-
-
-def _split(eqn: Any, x: np.ndarray) -> list[Any]:
-    return np.split(x, np.cumsum(eqn.params["sizes"])[:-1], eqn.params["axis"])
-
-
-def _reshape(eqn: Any, x: np.ndarray) -> np.ndarray:
-    return x.reshape(eqn.outvars[0].aval.shape)
-
-
-_MOVES: dict[str, Callable[..., Any]] = {
-    "broadcast_in_dim": _broadcast,
-    "concatenate": lambda eqn, *xs: np.concatenate(xs, eqn.params["dimension"]),
-    "expand_dims": _reshape,
-    "reshape": _reshape,
-    "rev": lambda eqn, x: np.flip(x, eqn.params["dimensions"]),
-    "slice": _slice,
-    "split": _split,
-    "squeeze": _reshape,
-    "transpose": lambda eqn, x: np.transpose(x, eqn.params["permutation"]),
-}
-
-
 def _moved(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
     """Move whole arrays as NumPy does."""
 
     def function(*arrays: np.ndarray) -> list[np.ndarray]:
-        out = _MOVES[eqn.primitive.name](eqn, *(np.asarray(x) for x in arrays))
+        out = FAST_MOVES[eqn.primitive.name](eqn, *(np.asarray(x) for x in arrays))
         return out if isinstance(out, list) else [out]
 
     return walk.numbers.moved(function, inputs)
@@ -164,7 +128,7 @@ def _last(walk: Any, x: Any, axes: Any) -> Any:
 
 def _dot_general(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
     (left_sum, right_sum), (left_batch, right_batch) = dot_dimensions(eqn)
-    a, b = (x if walk.is_real(x) else walk.numbers.lift(x) for x in inputs)
+    a, b = walk.reals(inputs)
     n_a, n_b = range(len(a.shape)), range(len(b.shape))
     left = [i for i in n_a if i not in (*left_sum, *left_batch)]
     right = [i for i in n_b if i not in (*right_sum, *right_batch)]
@@ -213,7 +177,7 @@ def _for_blas(x: np.ndarray) -> np.ndarray:
 
 
 def _conv(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
-    a, b = (x if walk.is_real(x) else walk.numbers.lift(x) for x in inputs)
+    a, b = walk.reals(inputs)
     params = dict(eqn.params) | {"preferred_element_type": None}
     out = params["dimension_numbers"].rhs_spec[0]
     terms = math.prod(n for i, n in enumerate(b.shape) if i != out)
@@ -235,32 +199,10 @@ def _conv(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
     return walk.numbers.bilinear(conv, a, b, terms, (pull_left, pull_right))
 
 
-def _windows(eqn: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the positions in each window: (*output shape, elements), -1 outside."""
-    p, ones = eqn.params, (1,) * len(shape)
-    positions = jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
-    base, dilation = p.get("base_dilation") or ones, p.get("window_dilation") or ones
-    config = [(*pad, d - 1) for pad, d in zip(p["padding"], base, strict=True)]
-    padded = np.asarray(lax.pad(positions, jnp.int32(-1), config))
-    size, strides = p["window_dimensions"], p["window_strides"]
-    reach = [(n - 1) * d + 1 for n, d in zip(size, dilation, strict=True)]
-    counts = [
-        max(0, (n - r) // s + 1)
-        for n, r, s in zip(padded.shape, reach, strides, strict=True)
-    ]
-    if 0 in counts:  # of which sliding_window_view knows nothing
-        return np.empty((*counts, math.prod(size)), np.int32)
-    views = np.lib.stride_tricks.sliding_window_view(padded, reach)
-    every = tuple(slice(None, None, s) for s in strides)
-    inside = tuple(slice(None, None, d) for d in dilation)
-    views = views[(*every, *inside)]
-    return views.reshape(*views.shape[: len(shape)], -1)
-
-
 def _in_windows(walk: Any, eqn: Any, x: Any, outside: float) -> Any:
-    windows = _windows(eqn, x.shape)
+    inside = windows_of(eqn, x.shape)
     return walk.numbers.moved(
-        lambda a, o: [np.append(a.ravel(), o)[windows]],
+        lambda a, o: [np.append(a.ravel(), o)[inside]],
         [x, walk.numbers.lift(outside)],
     )[0]
 
@@ -278,34 +220,10 @@ def _reduce_window_sum(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
 # Scatters -----------------------------------------------------------------------------
 
 
-def _targets(eqn: Any, shape: Any, indices: Any, updates: Any) -> np.ndarray:
-    """Return where each update lands in the flat operand; -1 where it is dropped.
-
-    A gather with the matching dimension numbers reads exactly the places that the
-    scatter writes to.
-    """
-    d = eqn.params["dimension_numbers"]
-    single = (*d.inserted_window_dims, *d.operand_batching_dims)
-    window = iter(d.update_window_dims)
-    sizes = [1 if i in single else updates[next(window)] for i in range(len(shape))]
-    numbering = lax.GatherDimensionNumbers(
-        offset_dims=d.update_window_dims,
-        collapsed_slice_dims=d.inserted_window_dims,
-        start_index_map=d.scatter_dims_to_operand_dims,
-        operand_batching_dims=d.operand_batching_dims,
-        start_indices_batching_dims=d.scatter_indices_batching_dims,
-    )
-    places = jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
-    found = lax.gather(
-        places, indices, numbering, sizes, mode=eqn.params["mode"], fill_value=-1
-    )
-    return np.asarray(found).ravel()
-
-
-def _added_at(walk: Any, targets: np.ndarray, updates: Any, shape: Any) -> Any:
-    """Return zeros of a shape with the updates added at flat targets."""
+def _added_at(walk: Any, where: np.ndarray, updates: Any, shape: Any) -> Any:
+    """Return zeros of a shape with the updates added at flat places, or dropped."""
     size = math.prod(shape)
-    places = np.where(targets < 0, size, targets)
+    places = np.where(where < 0, size, where)
     return walk.numbers.linear(
         lambda u: np.bincount(places, u.ravel(), size + 1)[:-1].reshape(shape),
         updates,
@@ -314,16 +232,19 @@ def _added_at(walk: Any, targets: np.ndarray, updates: Any, shape: Any) -> Any:
     )
 
 
+def _scattered(walk: Any, eqn: Any, inputs: list[Any]) -> tuple[Any, Any, np.ndarray]:
+    """Return the operand, the updates, and where each of them goes."""
+    operand, indices, updates = inputs
+    operand, updates = walk.reals([operand, updates])
+    return operand, updates, targets(eqn, operand.shape, indices, updates.shape)
+
+
 def _scatter_add(sign: int) -> Callable[[Any, Any, list[Any]], Any]:
     def scatter(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
-        operand, indices, updates = inputs
-        operand, updates = (
-            x if walk.is_real(x) else walk.numbers.lift(x) for x in (operand, updates)
-        )
-        targets = _targets(eqn, operand.shape, indices, updates.shape)
+        operand, updates, places = _scattered(walk, eqn, inputs)
         if sign < 0:
             updates = walk.elementwise(RULES["neg"], [updates])
-        added = _added_at(walk, targets, updates, operand.shape)
+        added = _added_at(walk, places, updates, operand.shape)
         return walk.elementwise(RULES["add"], [operand, added])
 
     return scatter
@@ -338,24 +259,20 @@ def _scatter_by(combine: Any) -> Callable[[Any, Any, list[Any]], Any]:
     """Combine updates with what is there, one after another where they meet."""
 
     def scatter(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
-        operand, indices, updates = inputs
-        operand, updates = (
-            x if walk.is_real(x) else walk.numbers.lift(x) for x in (operand, updates)
-        )
-        targets = _targets(eqn, operand.shape, indices, updates.shape)
+        operand, updates, places = _scattered(walk, eqn, inputs)
         shape, out = operand.shape, operand
-        kept = np.flatnonzero(targets >= 0)
+        kept = np.flatnonzero(places >= 0)
         while kept.size:
-            _, first = np.unique(targets[kept], return_index=True)
+            _, first = np.unique(places[kept], return_index=True)
             now = kept[first]
-            places = targets[now]
-            here = _at(walk, out, places)
+            to = places[now]
+            here = _at(walk, out, to)
             there = _at(walk, updates, now)
             both = combine(walk, eqn, here, there)
 
-            def put(a: np.ndarray, b: np.ndarray, places: Any = places) -> list[Any]:
+            def put(a: np.ndarray, b: np.ndarray, to: Any = to) -> list[Any]:
                 flat = a.ravel().copy()
-                flat[places] = b
+                flat[to] = b
                 return [flat.reshape(shape)]
 
             (out,) = walk.numbers.moved(put, [out, both])
@@ -380,7 +297,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def _compare(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
-    a, b = (x if walk.is_real(x) else walk.numbers.lift(x) for x in inputs)
+    a, b = walk.reals(inputs)
     operation = _COMPARISONS[eqn.primitive.name]
     return walk.decide(eqn, lambda: np.asarray(operation(a, b)), lambda: a == b, a, b)
 
@@ -399,7 +316,7 @@ def _best(walk: Any, eqn: Any, a: Any, b: Any, direction: int) -> Any:
 
 def _larger(direction: int) -> Callable[[Any, Any, list[Any]], Any]:
     def larger(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
-        a, b = (x if walk.is_real(x) else walk.numbers.lift(x) for x in inputs)
+        a, b = walk.reals(inputs)
         with np.errstate(all="ignore"):
             out = _best(walk, eqn, a, b, direction)
         is_shift = not any(isinstance(v, core.Literal) for v in eqn.invars)
@@ -448,24 +365,22 @@ def _round(eqn: Any, x: Any) -> Any:
 def _chosen(walk: Any, eqn: Any, rows: Any, direction: int) -> np.ndarray:
     """Return the index of the first largest, or smallest, along the last axis."""
 
-    def decision() -> Any:
+    def decided() -> Any:
         found = np.argmax(direction * rows, -1)
         best = np.take_along_axis(rows, found[..., None], -1)
-        return found, (rows == best) & np.isfinite(rows)
-
-    def decided() -> Any:
-        found, same = decision()
+        same = (rows == best) & np.isfinite(rows)
         many = same.sum(-1) > 1
         return found, same & many[..., None] if many.any() else None
 
-    found, tied = walk.path.decide(decided)
-    if tied is not None and walk.path.is_recorded:
-        best = _taken(walk, rows, found)
+    def differ() -> Any:
         (wide,) = walk.numbers.moved(
-            lambda a: [np.broadcast_to(a[..., None], rows.shape)], [best]
+            lambda a: [np.broadcast_to(a[..., None], rows.shape)],
+            [_taken(walk, rows, found)],
         )
-        if np.any(tied & walk.numbers.differ(rows, wide)):
-            walk.ties.setdefault(id(eqn), walk.place(eqn))
+        return walk.numbers.differ(rows, wide)
+
+    found, tied = walk.path.decide(decided)
+    walk.note_tie(eqn, tied, differ)
     return np.asarray(found)
 
 
@@ -515,25 +430,25 @@ def _window_places(walk: Any, eqn: Any, operand: Any) -> np.ndarray:
     direction = {"ge": 1, "le": -1}[eqn.params["select_prim"].name]
     rows = _in_windows(walk, eqn, operand, -direction * np.inf)
     picks = _chosen(walk, eqn, rows, direction)
-    windows = _windows(eqn, operand.shape)
-    return np.take_along_axis(windows, picks[..., None], -1)[..., 0]
+    inside = windows_of(eqn, operand.shape)
+    return np.take_along_axis(inside, picks[..., None], -1)[..., 0]
 
 
 def _select_and_scatter_add(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
-    source, operand = (x if walk.is_real(x) else walk.numbers.lift(x) for x in inputs)
+    source, operand = walk.reals(inputs)
     places = _window_places(walk, eqn, operand)
     return _added_at(walk, places.ravel(), source, operand.shape)
 
 
 def _select_and_gather_add(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
-    tangents, operand = (x if walk.is_real(x) else walk.numbers.lift(x) for x in inputs)
+    tangents, operand = walk.reals(inputs)
     places = _window_places(walk, eqn, operand)
     return walk.numbers.moved(lambda a: [a.ravel()[places]], [tangents])
 
 
 def _select_n(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
     which, *cases = inputs
-    cases = [x if walk.is_real(x) else walk.numbers.lift(x) for x in cases]
+    cases = walk.reals(cases)
     which = np.asarray(which)
     if which.ndim == 0:
         return cases[int(which)]
@@ -543,12 +458,12 @@ def _select_n(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
 
 
 def _clamp(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
-    low, x, high = (x if walk.is_real(x) else walk.numbers.lift(x) for x in inputs)
+    low, x, high = walk.reals(inputs)
     return _best(walk, eqn, _best(walk, eqn, x, low, 1), high, -1)
 
 
 def _rem(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
-    x, y = (x if walk.is_real(x) else walk.numbers.lift(x) for x in inputs)
+    x, y = walk.reals(inputs)
     whole = walk.path.decide(lambda: np.trunc(x / y))
     product = walk.elementwise(RULES["mul"], [walk.numbers.lift(whole), y])
     return walk.elementwise(RULES["sub"], [x, product])
@@ -563,17 +478,16 @@ def _order(walk: Any, eqn: Any, keys: list[Any]) -> np.ndarray:
         same = row[..., 1:] == row[..., :-1]
         return order, same if same.any() else None
 
+    def neighbours(k: np.ndarray) -> list[np.ndarray]:
+        row = np.take_along_axis(k, order, -1)
+        return [row[..., 1:], row[..., :-1]]
+
     order, tied = walk.path.decide(decided)
-    if tied is not None and walk.path.is_recorded and walk.is_real(keys[0]):
-        a, b = walk.numbers.moved(
-            lambda k: [
-                np.take_along_axis(k, order, -1)[..., 1:],
-                np.take_along_axis(k, order, -1)[..., :-1],
-            ],
-            [keys[0]],
-        )
-        if np.any(tied & walk.numbers.differ(a, b)):
-            walk.ties.setdefault(id(eqn), walk.place(eqn))
+    if walk.is_real(keys[0]):
+        walk.note_tie(
+            eqn, tied,
+            lambda: walk.numbers.differ(*walk.numbers.moved(neighbours, [keys[0]])),
+        )  # fmt: skip
     return np.asarray(order)
 
 
@@ -641,12 +555,9 @@ def _polynomial(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
 
 
 PRIMITIVES: dict[str, Callable[[Any, Any, list[Any]], Any]] = {
-    **dict.fromkeys(_MOVES, _moved),
+    **dict.fromkeys(FAST_MOVES, _moved),
     **dict.fromkeys(_COMPARISONS, _compare),
-    **dict.fromkeys(
-        ("dynamic_slice", "dynamic_update_slice", "gather", "pad", "scatter", "stack",
-         "tile", "unstack"), _picked
-    ),
+    **dict.fromkeys(PICKS, _picked),
     "abs": _absolute,
     "argmax": _arg_best(1),
     "argmin": _arg_best(-1),
@@ -698,4 +609,4 @@ PRIMITIVES: dict[str, Callable[[Any, Any, list[Any]], Any]] = {
     "sort": _sort,
     "stop_gradient": _stop_gradient,
     "top_k": _top_k,
-}  # fmt: skip
+}

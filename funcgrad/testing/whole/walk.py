@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from funcgrad.jaxprs import opened, scan_counts
-from funcgrad.testing.walk import Place, Uncovered, native
+from funcgrad.jaxprs import is_complex, is_float, opened
+from funcgrad.testing import control
+from funcgrad.testing.control import (
+    CUSTOM_CALLS,
+    Uncovered,
+    call,
+    called,
+    name_within_jax,
+    stacked,
+)
+from funcgrad.testing.walk import Place, native
 from funcgrad.testing.whole.path import Path
 from funcgrad.testing.whole.primitives import PRIMITIVES
 from funcgrad.testing.whole.rules import KNOWN, RULES, Rule
@@ -124,7 +132,7 @@ class Walk:
 
     def elementwise(self, rule: Rule, inputs: list[Any]) -> Any:
         """Apply a rule; where floats are infinite, their limits are the numbers."""
-        arrays = [x if self.is_real(x) else self.numbers.lift(x) for x in inputs]
+        arrays = self.reals(inputs)
         if not self.path.is_recorded:
             out = self.numbers.elementwise(rule, arrays)
             self.path.decide(lambda: _limits(arrays, out))
@@ -151,10 +159,36 @@ class Walk:
             return decision(), where if where.any() else None
 
         found, tied = self.path.decide(decided)
-        is_replayed = tied is not None and self.path.is_recorded
-        if is_replayed and np.any(tied & self.numbers.differ(*x)):
-            self.ties.setdefault(id(eqn), self.place(eqn))
+        self.note_tie(eqn, tied, lambda: self.numbers.differ(*x))
         return found
+
+    def note_tie(self, eqn: Any, tied: Any, differ: Callable[[], Any]) -> None:
+        """Note the place where equal floats were compared, if some numbers differ."""
+        is_replayed = tied is not None and self.path.is_recorded
+        if is_replayed and np.any(tied & differ()):
+            self.ties.setdefault(id(eqn), self.place(eqn))
+
+    def reals(self, inputs: Sequence[Any]) -> list[Any]:
+        """Return arrays of this walk's kind in place of native ones."""
+        return [x if self.is_real(x) else self.numbers.lift(x) for x in inputs]
+
+    def lifted(self, natives: Sequence[Any]) -> list[Any]:
+        return list(natives)  # floats are lifted where they are read
+
+    def settled(self, eqn: Any, x: Any) -> Any:
+        return x  # the path has decided it
+
+    def row(self, x: Any, i: int) -> Any:
+        """Return x[i], of what a loop runs over."""
+        if self.is_real(x):
+            return self.numbers.moved(lambda a: [a[i]], [x])[0]
+        return np.asarray(x[i]) if isinstance(x, np.ndarray) else x[i]
+
+    def stacked(self, column: Sequence[Any]) -> Any:
+        """Return what the turns of a loop made as one array."""
+        if self.is_real(column[0]):
+            return self.numbers.moved(lambda *a: [np.stack(a)], list(column))[0]
+        return stacked(column)
 
     def enter(
         self,
@@ -221,7 +255,7 @@ def cut_variables(
                 found.append(eqn.invars[0])
             elif name == "div" and "/" in names:
                 found.append(eqn.invars[1])
-            elif CALLS.get(name) in (_call, _custom_call):
+            elif CALLS.get(name) in (call, _custom_call):
                 inner, _ = opened(called(eqn))
                 cuts = cut_variables(inner, names, known)
                 pairs = zip(eqn.invars, inner.invars, strict=True)
@@ -232,111 +266,25 @@ def cut_variables(
     return known[id(jaxpr)]
 
 
-def called(eqn: Any) -> Any:
-    """Return the program that a call calls."""
-    program = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-    return eqn.params["fun_jaxpr"] if program is None else program
-
-
-def is_float(aval: Any) -> bool:
-    return bool(jnp.issubdtype(getattr(aval, "dtype", np.bool_), jnp.floating))
-
-
-def is_complex(aval: Any) -> bool:
-    return bool(jnp.issubdtype(getattr(aval, "dtype", np.bool_), jnp.complexfloating))
-
-
 # Calls, loops and branches ------------------------------------------------------------
-
-
-def _call(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
-    return walk.enter(eqn, called(eqn), inputs, used)
 
 
 def _custom_call(
     walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]
 ) -> list[Any]:
     """Follow the primal of a function with a rule of its own, but for known ones."""
-    program, _ = opened(eqn.params["call_jaxpr"])
-    source = program.debug_info.func_src_info.replace("\\", "/")
-    name = program.debug_info.func_name
-    known = KNOWN.get(name) if "/jax/_src/" in source else None
+    known = KNOWN.get(name_within_jax(eqn) or "")
     if known is not None and any(map(walk.is_real, inputs)):
         return [walk.elementwise(known, inputs)]
     if walk.inside_custom_rules or walk._hook is None:
-        return _call(walk, eqn, inputs, used)
+        return call(walk, eqn, inputs, used)
     hook, walk._hook = walk._hook, None
     try:
-        outputs = _call(walk, eqn, inputs, used)
+        outputs = call(walk, eqn, inputs, used)
     finally:
         walk._hook = hook
     hook(walk.place(eqn), inputs, outputs)
     return outputs
 
 
-def _cond(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
-    branches = eqn.params["branches"]
-    which = int(np.clip(int(inputs[0]), 0, len(branches) - 1))
-    return walk.enter(eqn, branches[which], inputs[1:], used)
-
-
-def _while(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
-    p = eqn.params
-    n_test, n_body = p["cond_nconsts"], p["body_nconsts"]
-    test, body = inputs[:n_test], inputs[n_test : n_test + n_body]
-    carry = inputs[n_test + n_body :]
-    while True:
-        (going_on,) = walk.enter(eqn, p["cond_jaxpr"], [*test, *carry])
-        if not bool(going_on):
-            return carry
-        carry = walk.enter(eqn, p["body_jaxpr"], [*body, *carry])
-
-
-def _scan(walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:
-    p = eqn.params
-    counts = scan_counts(p)
-    if counts is None:
-        raise Uncovered("this JAX says in its own way what a scan carries")
-    n_consts, n_carry = counts
-    consts, carry = inputs[:n_consts], inputs[n_consts : n_consts + n_carry]
-    xs, length = inputs[n_consts + n_carry :], p["length"]
-    rows: list[Any] = [None] * length
-    for i in range(length)[:: -1 if p["reverse"] else 1]:
-        row = [_row(walk, x, i) for x in xs]
-        out = walk.enter(eqn, p["jaxpr"], [*consts, *carry, *row])
-        carry, rows[i] = out[:n_carry], out[n_carry:]
-    if not length:
-        empty = [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars[n_carry:]]
-        return [*carry, *empty]
-    return [*carry, *(_stacked(walk, column) for column in zip(*rows, strict=True))]
-
-
-def _row(walk: Walk, x: Any, i: int) -> Any:
-    if walk.is_real(x):
-        return walk.numbers.moved(lambda a: [a[i]], [x])[0]
-    return np.asarray(x[i]) if isinstance(x, np.ndarray) else x[i]
-
-
-def _stacked(walk: Walk, column: tuple[Any, ...]) -> Any:
-    if walk.is_real(column[0]):
-        return walk.numbers.moved(lambda *a: [np.stack(a)], list(column))[0]
-    if any(not isinstance(x, (np.ndarray, np.generic)) for x in column):
-        return jnp.stack(column)
-    return np.stack(column)
-
-
-CALLS: dict[str, Callable[..., list[Any]]] = {
-    "checkpoint": _call,
-    "closed_call": _call,
-    "cond": _cond,
-    "core_call": _call,
-    "custom_jvp_call": _custom_call,
-    "custom_vjp_call": _custom_call,
-    "custom_vjp_call_jaxpr": _custom_call,
-    "jit": _call,
-    "pjit": _call,
-    "remat": _call,
-    "remat2": _call,
-    "scan": _scan,
-    "while": _while,
-}
+CALLS = {**control.CALLS, **dict.fromkeys(CUSTOM_CALLS, _custom_call)}
