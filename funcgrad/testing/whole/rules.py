@@ -43,7 +43,7 @@ RULES: dict[str, Rule] = {
     "one_minus_square": Rule(lambda k, x: 1 - x * x, lambda k, x, y: (-2 * x,)),
     "sqrt": Rule(lambda k, x: k.sqrt(x), lambda k, x, y: (1 / (2 * y),)),
     "rsqrt": Rule(lambda k, x: k.rsqrt(x), lambda k, x, y: (-y / (2 * x),)),
-    "cbrt": Rule(lambda k, x: k.cbrt(x), lambda k, x, y: (y / (3 * x),)),
+    "cbrt": Rule(lambda k, x: k.cbrt(x), lambda k, x, y: (1 / (3 * y * y),)),
     "exp": Rule(lambda k, x: k.exp(x), lambda k, x, y: (y,)),
     "exp2": Rule(
         lambda k, x: k.exp2(x), lambda k, x, y: (y * _number(k, math.log(2)),)
