@@ -7,7 +7,6 @@ of its own.
 import os
 import pickle
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from problems import same_bits
+from processes import ended, free_address
 
 import funcgrad as fg
 from funcgrad.devices import own_part
@@ -70,26 +70,15 @@ def test_a_failure_there_is_one_here():
 
 def run_processes(processes, devices, folder):
     """Return what each of some processes found, which have so many devices each."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py"), str(port), str(processes),
-             str(number), str(folder)],
-            env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True,
-        )
+    port = free_address().rpartition(":")[2]
+    commands = [
+        [sys.executable, str(HERE / "worker.py"), port, str(processes), str(number),
+         str(folder)]
         for number in range(processes)
     ]  # fmt: skip
-    try:
-        for process in started:
-            said, _ = process.communicate(timeout=120)
-            assert process.returncode == 0, said
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+    own = {"PYTHONPATH": environment(devices)["PYTHONPATH"]}
+    for code, out, err in ended(*commands, folder=folder, devices=devices, **own):
+        assert code == 0, out + err
     return [
         pickle.loads((folder / f"{processes}-{number}").read_bytes())
         for number in range(processes)
