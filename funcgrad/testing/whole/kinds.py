@@ -26,6 +26,15 @@ from funcgrad.testing.whole.rules import Rule
 Arrays = Callable[..., Sequence[np.ndarray]]
 
 
+def choosing(mask: np.ndarray) -> Arrays:
+    """Return the movement that takes x where the mask is true, y elsewhere."""
+
+    def chosen(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+        return [np.where(mask, x, y)]
+
+    return chosen
+
+
 class _AsItIs:
     """A kind to which a rounding, a stopped gradient and a maximum are the number."""
 
@@ -177,7 +186,7 @@ class Modular(_AsItIs):
         return x if x.exponent is not None else self.field.cut(x)
 
     def where(self, mask: np.ndarray, a: Any, b: Any) -> Any:
-        return self.moved(lambda x, y: [np.where(mask, x, y)], [a, b])[0]
+        return self.moved(choosing(mask), [a, b])[0]
 
     def differ(self, a: Any, b: Any) -> np.ndarray:
         a, b = (x.first if isinstance(x, Dual) else x for x in (a, b))
@@ -262,7 +271,7 @@ class Tangents:
         return Moving(out, self.kind.linear(function, x.tangent, terms, pull))
 
     def where(self, mask: np.ndarray, a: Moving, b: Moving) -> Moving:
-        return self.moved(lambda x, y: [np.where(mask, x, y)], [a, b])[0]
+        return self.moved(choosing(mask), [a, b])[0]
 
     def differ(self, a: Moving, b: Moving) -> np.ndarray:
         return np.asarray(self.kind.differ(a.value, b.value))

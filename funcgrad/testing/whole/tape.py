@@ -15,7 +15,7 @@ import numpy as np
 
 from funcgrad.testing.rules import APPROXIMATED, ELEMENTWISE
 from funcgrad.testing.walk import Place
-from funcgrad.testing.whole.kinds import Arrays, Floats
+from funcgrad.testing.whole.kinds import Arrays, Floats, choosing
 from funcgrad.testing.whole.rules import RULES, Rule
 
 Pull = Callable[[np.ndarray], list[np.ndarray]]
@@ -212,7 +212,7 @@ class Tape:
         )
 
     def where(self, mask: np.ndarray, a: Taped, b: Taped) -> Taped:
-        return self.moved(lambda x, y: [np.where(mask, x, y)], [a, b])[0]
+        return self.moved(choosing(mask), [a, b])[0]
 
     def differ(self, a: Taped, b: Taped) -> np.ndarray:
         return np.asarray(False)
