@@ -59,6 +59,11 @@ def count(program: Any) -> tuple[float, float]:
     return scalars, terms
 
 
+def result_dtype(eqn: Any) -> Any:
+    """Return the type of the first result of an equation."""
+    return eqn.outvars[0].aval.dtype
+
+
 def is_float(aval: Any) -> bool:
     """Tell whether what an abstract value stands for are floats."""
     return bool(jnp.issubdtype(getattr(aval, "dtype", np.bool_), jnp.floating))

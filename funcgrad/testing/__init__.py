@@ -2,7 +2,7 @@
 
 from funcgrad.testing.check import assert_gradients, check_gradients
 from funcgrad.testing.report import GradientReport, LeafReport
-from funcgrad.testing.rules import add_rule
+from funcgrad.testing.rules.elementwise import add_rule
 
 __all__ = [
     "GradientReport",

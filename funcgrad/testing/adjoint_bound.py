@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from funcgrad.testing.control import Place
 from funcgrad.testing.identity import Decided, constants
+from funcgrad.testing.numbers.tape import Tape, Taped
 from funcgrad.testing.program import Program
-from funcgrad.testing.walk import Place
-from funcgrad.testing.whole.tape import Tape, Taped
-from funcgrad.testing.whole.walk import Walk
+from funcgrad.testing.whole_walk import Walk
 
 
 class Bound(NamedTuple):

@@ -14,12 +14,12 @@ import numpy as np
 
 from funcgrad.testing import adjoint_bound, culprit, identity, size
 from funcgrad.testing.compare import rule_is_wrong
+from funcgrad.testing.control import Place
 from funcgrad.testing.identity import MISS, MODELS, Decided
+from funcgrad.testing.numbers.tape import Tape, Taped
 from funcgrad.testing.program import Program
 from funcgrad.testing.report import GradientReport, LeafReport, worst
-from funcgrad.testing.walk import Place
-from funcgrad.testing.whole.tape import Tape, Taped
-from funcgrad.testing.whole.walk import Walk
+from funcgrad.testing.whole_walk import Walk
 
 # Two float64 gradients that differ by this share of a leaf's largest element differ:
 # right ones by 10^-15 as measured, and a wrong rule by 2 10^-10 at least.

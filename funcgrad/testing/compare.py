@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcgrad.testing import ties
-from funcgrad.testing.arithmetic import Exact, Floats, Truth, each
 from funcgrad.testing.constants import (
     Constant,
     Point,
@@ -26,6 +25,10 @@ from funcgrad.testing.constants import (
 )
 from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import flint, precision
+from funcgrad.testing.numbers.exact import Exact
+from funcgrad.testing.numbers.native import Native
+from funcgrad.testing.numbers.objects import each
+from funcgrad.testing.numbers.truth import Truth
 from funcgrad.testing.program import Program
 from funcgrad.testing.walk import Met, Walk
 
@@ -82,7 +85,7 @@ def exact(program: Program, walk: Walk, shift: Shift = None) -> list[np.ndarray]
 
 
 def _variables(
-    program: Program, numbers: Exact | Floats, shift: Shift
+    program: Program, numbers: Exact | Native, shift: Shift
 ) -> list[np.ndarray]:
     variables = [numbers.lift(x) for x in program.variables]
     if shift is None:
@@ -90,7 +93,7 @@ def _variables(
     return [each(operator.add, v, s) for v, s in zip(variables, shift, strict=True)]
 
 
-def lifted_constants(program: Program, numbers: Exact | Floats) -> list[Any]:
+def lifted_constants(program: Program, numbers: Exact | Native) -> list[Any]:
     return [
         numbers.lift(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
         for x in program.constants

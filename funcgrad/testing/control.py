@@ -9,12 +9,19 @@ native floats.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from funcgrad.jaxprs import opened, scan_counts
+
+
+class Place(NamedTuple):
+    """An equation, and the calls and loops that it is inside of, outermost first."""
+
+    eqn: Any
+    callers: tuple[Any, ...] = ()
 
 
 class Uncovered(NotImplementedError):

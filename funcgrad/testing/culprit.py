@@ -14,24 +14,21 @@ import numpy as np
 from jax.extend import source_info_util
 
 from funcgrad.jaxprs import inner_programs, opened
-from funcgrad.testing.arithmetic import (
-    Exact,
-    Floats,
-    Rounded,
-    Truth,
-    data,
-    each,
-    is_real,
-)
 from funcgrad.testing.compare import exact, lifted_constants, rule_is_wrong
-from funcgrad.testing.control import Uncovered
+from funcgrad.testing.control import Place, Uncovered
 from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import flint, precision
+from funcgrad.testing.numbers.balls import Rounded
+from funcgrad.testing.numbers.exact import Exact, data
+from funcgrad.testing.numbers.native import Native
+from funcgrad.testing.numbers.objects import each, is_real
+from funcgrad.testing.numbers.truth import Truth
 from funcgrad.testing.program import Program, integer_weights
 from funcgrad.testing.report import GradientReport
-from funcgrad.testing.rules import ELEMENTWISE
+from funcgrad.testing.rules.elementwise import ELEMENTWISE
+from funcgrad.testing.rules.exact import PRIMITIVES
 from funcgrad.testing.ties import places
-from funcgrad.testing.walk import CALLS, MOVES, OTHERS, Met, Place, Walk
+from funcgrad.testing.walk import CALLS, Met, Walk
 
 _HERE = os.path.dirname(__file__)
 
@@ -256,7 +253,7 @@ def of_compiler(program: Program, path: list[Any]) -> str:
                 raise Found(f"{describe(place)}\n  leaves the bound when run by itself")
 
     try:
-        exact(program, Walk(Floats(), hook=hook))
+        exact(program, Walk(Native(), hook=hook))
     except Found as found:
         return found.text
     except Exception as error:  # whatever a foreign primitive raises
@@ -309,7 +306,7 @@ def _unknown(program: Any) -> set[str]:
         if name in CALLS:
             for sub in inner_programs(eqn):
                 out |= _unknown(sub)
-        elif name not in ELEMENTWISE and name not in MOVES and name not in OTHERS:
+        elif name not in ELEMENTWISE and name not in PRIMITIVES:
             types = [getattr(v.aval, "dtype", None) for v in eqn.invars]
             if any(t is not None and _floating(t) for t in types):
                 out.add(name)

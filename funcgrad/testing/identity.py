@@ -23,13 +23,15 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from funcgrad.testing.control import Place
 from funcgrad.testing.numbers.dual import Dual, DualField
+from funcgrad.testing.numbers.floats import Floats
+from funcgrad.testing.numbers.modular import Modular
+from funcgrad.testing.numbers.path import Path
 from funcgrad.testing.numbers.residues import Accident, Field, draw_prime
+from funcgrad.testing.numbers.tangents import Moving, Tangents
 from funcgrad.testing.program import Program
-from funcgrad.testing.walk import Place
-from funcgrad.testing.whole.kinds import Floats, Modular, Moving, Tangents
-from funcgrad.testing.whole.path import Path
-from funcgrad.testing.whole.walk import Walk
+from funcgrad.testing.whole_walk import Walk
 
 DRAWS = 3
 MISS = 2.0**-60

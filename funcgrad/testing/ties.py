@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.testing.arithmetic import Event, data, each
+from funcgrad.testing.control import Place
 from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import flint, precision
-from funcgrad.testing.walk import Met, Place
+from funcgrad.testing.numbers.exact import data
+from funcgrad.testing.numbers.objects import Event, each
+from funcgrad.testing.walk import Met
 
 # Two moved points disagree with each other by the infinitesimal times the curvature,
 # 2^-300 and less, and at a kink by something that a program can hold, 2^-149 and more.

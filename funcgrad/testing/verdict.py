@@ -17,7 +17,6 @@ import ml_dtypes
 import numpy as np
 
 from funcgrad.testing import culprit, size, ties
-from funcgrad.testing.arithmetic import Exact, Rounded, each, infinite
 from funcgrad.testing.compare import (
     FIRST_PRECISION,
     Comparison,
@@ -29,6 +28,9 @@ from funcgrad.testing.compare import (
 )
 from funcgrad.testing.constants import Reading, off
 from funcgrad.testing.flint import flint, precision
+from funcgrad.testing.numbers.balls import Rounded, infinite
+from funcgrad.testing.numbers.exact import Exact
+from funcgrad.testing.numbers.objects import each
 from funcgrad.testing.program import Program
 from funcgrad.testing.report import GradientReport, LeafReport, worst
 from funcgrad.testing.walk import Walk

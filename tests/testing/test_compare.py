@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcgrad.testing.arithmetic import Exact
 from funcgrad.testing.compare import exact, truth
 from funcgrad.testing.flint import precision
+from funcgrad.testing.numbers.exact import Exact
 from funcgrad.testing.program import trace
+from funcgrad.testing.rules.elementwise import ELEMENTWISE
 from funcgrad.testing.walk import Walk
 from reference import MLP, Ball, Value
 
@@ -96,9 +97,7 @@ def test_scalar_network_agrees_with_the_walk_of_the_array_network():
 
 
 def test_engines_disagree_where_one_is_broken(monkeypatch):
-    from funcgrad.testing import rules
-
-    broken = rules.ELEMENTWISE["sin"]._replace(slopes=lambda x, y: (x.sin(),))
-    monkeypatch.setitem(rules.ELEMENTWISE, "sin", broken)
+    broken = ELEMENTWISE["sin"]._replace(slopes=lambda k, x, y: (k.sin(x),))
+    monkeypatch.setitem(ELEMENTWISE, "sin", broken)
     right, made = walked(lambda x: jnp.sin(x).sum(), jnp.array([0.5]))
     assert not right[0].overlaps(made[0])

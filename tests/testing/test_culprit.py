@@ -7,9 +7,10 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
-from funcgrad.testing import add_rule, check_gradients, culprit, rules
-from funcgrad.testing.arithmetic import Exact
+from funcgrad.testing import add_rule, check_gradients, culprit
 from funcgrad.testing.flint import precision
+from funcgrad.testing.numbers.exact import Exact
+from funcgrad.testing.rules.elementwise import ELEMENTWISE
 from funcgrad.testing.walk import Walk
 
 X = jnp.array([0.5, -1.25, 2.0])
@@ -82,11 +83,11 @@ def test_a_primitive_that_runs_only_compiled_ends_the_search_in_words():
     sloppy = mlir.lower_fun(lambda x: x * 2.001, multiple_results=False)
     mlir.register_lowering(primitive, sloppy)
     ad.deflinear2(primitive, lambda g, x: (primitive.bind(g),))
-    add_rule("funcgrad_compiled_only", lambda x: 2 * x, lambda x, y: (2,))
+    add_rule("funcgrad_compiled_only", lambda k, x: 2 * x, lambda k, x, y: (2,))
     try:
         report = check_gradients(lambda x: (primitive.bind(x) * x).sum(), X)
     finally:
-        del rules.ELEMENTWISE["funcgrad_compiled_only"]
+        del ELEMENTWISE["funcgrad_compiled_only"]
     assert report.verdict == "compiler"
     assert "cannot be run op by op" in report.culprit
 

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from jax import lax
 
-from funcgrad.testing import check_gradients, rules, ties
-from funcgrad.testing.arithmetic import Exact, Rounded, objects, unit
+from funcgrad.testing import check_gradients, ties
 from funcgrad.testing.compare import truth
 from funcgrad.testing.flint import flint, precision
+from funcgrad.testing.numbers.balls import Rounded
+from funcgrad.testing.numbers.exact import Exact
+from funcgrad.testing.numbers.objects import objects, unit
 from funcgrad.testing.program import trace
+from funcgrad.testing.rules.elementwise import ELEMENTWISE
 from funcgrad.testing.size import count
 from funcgrad.testing.walk import Walk
 
@@ -63,7 +66,7 @@ def test_a_ball_too_wide_to_tell_is_not_taken_for_zero():
 @pytest.mark.parametrize("name", ["add", "mul", "tanh", "exp", "log1p"])
 def test_the_bound_of_a_function_is_what_its_table_says(name, dtype):
     """Planted: the bound of an elementary function, a thousand times too wide."""
-    rule = rules.ELEMENTWISE[name]
+    rule = ELEMENTWISE[name]
     ulps = rule.ulps if isinstance(rule.ulps, (int, float)) else rule.ulps[dtype]
     with precision(256):
         operands = [objects((1,), [flint().arb(0.75)])] * (

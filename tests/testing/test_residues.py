@@ -6,6 +6,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from funcgrad.testing.numbers.modular import Modular
 from funcgrad.testing.numbers.residues import (
     BEYOND,
     LIMIT,
@@ -17,7 +18,6 @@ from funcgrad.testing.numbers.residues import (
     halves,
     is_prime,
 )
-from funcgrad.testing.whole.kinds import Modular
 
 P = draw_prime(Random(1))
 FIELD = Field(P, seed=5)

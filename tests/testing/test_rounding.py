@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from jax import lax
 
-from funcgrad.testing import check_gradients, rules
+from funcgrad.testing import check_gradients
 from funcgrad.testing.flint import flint, precision
+from funcgrad.testing.numbers.real import REAL
+from funcgrad.testing.rules.elementwise import ELEMENTWISE
 from funcgrad.testing.verdict import ulp_of
 
 WIDE = np.concatenate([np.geomspace(1e-6, 80, 400), -np.geomspace(1e-6, 80, 400)])
@@ -51,7 +53,7 @@ SWEEPS = {
 @pytest.mark.parametrize("name", SWEEPS)
 def test_elementary_function_keeps_to_its_ulps(name, dtype, record_property):
     f, points = SWEEPS[name]
-    rule = rules.ELEMENTWISE[name]
+    rule = ELEMENTWISE[name]
     limit = rule.ulps[dtype] if isinstance(rule.ulps, dict) else rule.ulps
     with jax.enable_x64(dtype == "float64"):
         x = jnp.asarray(points, dtype)
@@ -59,7 +61,7 @@ def test_elementary_function_keeps_to_its_ulps(name, dtype, record_property):
     worst, at = 0.0, None
     with precision(256):
         for a, b in zip(np.asarray(x).astype(np.float64).tolist(), y, strict=True):
-            exact = rule.value(flint().arb(a))
+            exact = rule.value(REAL, flint().arb(a))
             tiny = float(jnp.finfo(dtype).tiny)
             if not np.isfinite(b) or abs(exact) < tiny:
                 continue  # out of the range of the type: the bound knows that apart
@@ -72,11 +74,11 @@ def test_elementary_function_keeps_to_its_ulps(name, dtype, record_property):
 def test_a_table_that_promises_too_much_is_found_out(monkeypatch):
     x = jnp.linspace(0.1, 3, 50)
     assert check_gradients(jnp.tanh, x).ok
-    promise = rules.ELEMENTWISE["tanh"]._replace(ulps=1e-4)
-    monkeypatch.setitem(rules.ELEMENTWISE, "tanh", promise)
+    promise = ELEMENTWISE["tanh"]._replace(ulps=1e-4)
+    monkeypatch.setitem(ELEMENTWISE, "tanh", promise)
     for name in ("mul", "sub", "square", "one_minus_square", "add", "add_any", "neg"):
-        rule = rules.ELEMENTWISE[name]._replace(ulps=1e-4)
-        monkeypatch.setitem(rules.ELEMENTWISE, name, rule)
+        rule = ELEMENTWISE[name]._replace(ulps=1e-4)
+        monkeypatch.setitem(ELEMENTWISE, name, rule)
     report = check_gradients(jnp.tanh, x)
     assert report.verdict == "compiler"
     assert "`tanh`" in report.culprit or "compiled together" in report.culprit
@@ -114,9 +116,9 @@ def test_powers_of_balls_around_zero_hold_their_numbers():
     """Flint itself gives no number where the middle of a ball is exactly 0."""
     with precision(256):
         ball = flint().arb(0, 1e-30)
-        assert rules.whole_power(ball, 2).contains(1e-60)
-        assert not rules.whole_power(ball, 2).contains(-1e-61)
-        assert rules.whole_power(ball, 3).contains(-1e-90)
-        assert rules.whole_power(flint().arb(3), -2) * 9 == 1 or rules.whole_power(
+        assert REAL.whole_power(ball, 2).contains(1e-60)
+        assert not REAL.whole_power(ball, 2).contains(-1e-61)
+        assert REAL.whole_power(ball, 3).contains(-1e-90)
+        assert REAL.whole_power(flint().arb(3), -2) * 9 == 1 or REAL.whole_power(
             flint().arb(3), -2
         ).overlaps(flint().arb(1) / 9)

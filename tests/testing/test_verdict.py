@@ -9,7 +9,8 @@ import pytest
 from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
-from funcgrad.testing import add_rule, assert_gradients, check_gradients, rules
+from funcgrad.testing import add_rule, assert_gradients, check_gradients
+from funcgrad.testing.rules.elementwise import ELEMENTWISE
 
 
 @jax.custom_vjp
@@ -141,11 +142,11 @@ def test_compiler_culprit_is_the_primitive_that_is_off_by_itself():
     report = check_gradients(lambda x: (primitive.bind(x) * x).sum(), X)
     assert report.verdict == "uncovered"
     assert "funcgrad_sloppy_double" in report.culprit
-    add_rule("funcgrad_sloppy_double", lambda x: 2 * x, lambda x, y: (2,))
+    add_rule("funcgrad_sloppy_double", lambda k, x: 2 * x, lambda k, x, y: (2,))
     try:
         report = check_gradients(lambda x: (primitive.bind(x) * x).sum(), X)
     finally:
-        del rules.ELEMENTWISE["funcgrad_sloppy_double"]
+        del ELEMENTWISE["funcgrad_sloppy_double"]
     assert report.verdict == "compiler"
     assert "funcgrad_sloppy_double" in report.culprit
 

@@ -7,9 +7,12 @@ import pytest
 from jax import lax
 
 from funcgrad.testing import culprit
-from funcgrad.testing.arithmetic import Event, Exact, Floats, Rounded
 from funcgrad.testing.control import Uncovered
 from funcgrad.testing.flint import precision
+from funcgrad.testing.numbers.balls import Rounded
+from funcgrad.testing.numbers.exact import Exact
+from funcgrad.testing.numbers.native import Native
+from funcgrad.testing.numbers.objects import Event
 from funcgrad.testing.walk import Walk
 
 X = np.array([0.5, -1.25, 2.0], np.float32)
@@ -232,7 +235,7 @@ def test_floats_are_what_jax_computes_op_by_op():
         y, z = lax.scan(lambda c, t: (jnp.tanh(c + t), c * t), x[0], x)
         return lax.cond(y > 0, jnp.sin, jnp.cos, z)
 
-    [got] = run(Walk(Floats()), f, X)
+    [got] = run(Walk(Native()), f, X)
     with jax.disable_jit():
         assert np.array_equal(got, f(jnp.asarray(X)))
 
@@ -242,7 +245,7 @@ def test_floats_go_through_what_other_numbers_take_for_a_known_function():
     slope = jax.grad(lax.erf)
     exact, floats = [], []
     [right] = run(Walk(Exact(), hook=lambda p, i, o: exact.append(p)), slope, X[0])
-    [got] = run(Walk(Floats(), hook=lambda p, i, o: floats.append(p)), slope, X[0])
+    [got] = run(Walk(Native(), hook=lambda p, i, o: floats.append(p)), slope, X[0])
     assert names(exact) == names(floats)
     assert float(got) == pytest.approx(float(right.item()), rel=1e-6)
 

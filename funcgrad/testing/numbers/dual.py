@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.testing.numbers.functions import Functions
 from funcgrad.testing.numbers.residues import (
     Accident,
     Field,
@@ -97,7 +98,7 @@ class Dual:
         )
 
 
-class DualField:
+class DualField(Functions):
     """The integers modulo p and those modulo q, with the functions between them."""
 
     def __init__(self, p: int, seed: int = 0):
@@ -166,7 +167,7 @@ class DualField:
         return Dual(self, self._power(x.second), self._other("exp", x))
 
     def exp2(self, x: Dual) -> Dual:
-        return self.exp(x * self._log2())
+        return self.exp(x * self.log_2)
 
     def expm1(self, x: Dual) -> Dual:
         return self.exp(x) - 1
@@ -217,11 +218,8 @@ class DualField:
             return self._model("log", x)
         return Dual(self, self.first.model("log", x.first), x.exponent)
 
-    def _log2(self) -> Dual:
-        return self.constant(np.float64(np.log(2)), np.float64)
-
     def log2(self, x: Dual) -> Dual:
-        return self.log(x) / self._log2()
+        return self.log(x) / self.log_2
 
     def log1p(self, x: Dual) -> Dual:
         return self.log(x + 1)

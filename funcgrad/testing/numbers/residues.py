@@ -21,6 +21,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from funcgrad.testing.numbers.functions import Functions
+
 # Integers up to 2^53 are float64s. Beside that, a multiple of p must fit.
 LIMIT = 2.0**53 - 2.0**22
 
@@ -73,7 +75,7 @@ _IDEALS = {
 }
 
 
-class Field:
+class Field(Functions):
     """The integers modulo p, and a model of each function, drawn by `seed`."""
 
     def __init__(self, p: int, seed: int = 0):

@@ -12,16 +12,17 @@ from funcgrad.jaxprs import is_complex, is_float, opened
 from funcgrad.testing import control
 from funcgrad.testing.control import (
     CUSTOM_CALLS,
+    Place,
     Uncovered,
     call,
     called,
     name_within_jax,
     stacked,
 )
-from funcgrad.testing.walk import Place, native
-from funcgrad.testing.whole.path import Path
-from funcgrad.testing.whole.primitives import PRIMITIVES
-from funcgrad.testing.whole.rules import KNOWN, RULES, Rule
+from funcgrad.testing.numbers.path import Path
+from funcgrad.testing.rules.elementwise import ELEMENTWISE, KNOWN_WHOLE, Rule
+from funcgrad.testing.rules.native import native
+from funcgrad.testing.rules.whole import PRIMITIVES
 
 Hook = Callable[[Place, list[Any], list[Any]], None]
 
@@ -123,8 +124,8 @@ class Walk:
             raise Uncovered("complex numbers")
         if not any(map(self.is_real, inputs)):
             return native(eqn, inputs)
-        if name in RULES:
-            return [self.elementwise(RULES[name], inputs)]
+        if name in ELEMENTWISE:
+            return [self.elementwise(ELEMENTWISE[name], inputs)]
         if name in PRIMITIVES:
             out = PRIMITIVES[name](self, eqn, inputs)
             return out if isinstance(out, list) else [out]
@@ -273,7 +274,7 @@ def _custom_call(
     walk: Walk, eqn: Any, inputs: list[Any], used: list[bool]
 ) -> list[Any]:
     """Follow the primal of a function with a rule of its own, but for known ones."""
-    known = KNOWN.get(name_within_jax(eqn) or "")
+    known = KNOWN_WHOLE.get(name_within_jax(eqn) or "")
     if known is not None and any(map(walk.is_real, inputs)):
         return [walk.elementwise(known, inputs)]
     if walk.inside_custom_rules or walk._hook is None:

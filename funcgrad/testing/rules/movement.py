@@ -60,6 +60,8 @@ PICKS = (
     "unstack",
 )
 
+MOVES = {*FAST_MOVES, *PICKS}
+
 
 def windows(
     shape: Sequence[int],

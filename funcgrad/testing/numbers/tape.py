@@ -13,15 +13,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from funcgrad.testing.rules import APPROXIMATED, ELEMENTWISE
-from funcgrad.testing.walk import Place
-from funcgrad.testing.whole.kinds import Arrays, Floats, choosing
-from funcgrad.testing.whole.rules import RULES, Rule
+from funcgrad.testing.control import Place
+from funcgrad.testing.numbers.floats import Arrays, Floats, choosing
+from funcgrad.testing.rules.elementwise import Rule
 
 Pull = Callable[[np.ndarray], list[np.ndarray]]
-
-# A function of several numbers within JAX, in ulps: that of its parts.
-_OF_PARTS = 16.0
 
 
 class Taped:
@@ -105,29 +101,15 @@ class Tape:
                     for x, s, v in zip(arrays, slopes, values, strict=True)
                 ]
 
-        ulps = self._ulps(rule)
+        if not self.errors or self.place is None or rule.ulps == 0:
+            return self._node(out, arrays, pull)
 
         def error() -> tuple[Any, Any]:
+            ulps = rule.error(np.dtype(self._dtype))
             size = np.abs(out) * (2 * ulps * self._unit)
             return size, size
 
-        return self._node(out, arrays, pull, self._fixed(error) if ulps else None)
-
-    def _ulps(self, rule: Rule) -> float:
-        if not self.errors or self.place is None:
-            return 0.0
-        name = self.place.eqn.primitive.name
-        if RULES.get(name) is rule:
-            ulps = ELEMENTWISE[name].ulps
-        elif name == "integer_pow":
-            return float(abs(self.place.eqn.params["y"]) + 2)
-        elif name in RULES or name not in ("custom_jvp_call", "custom_vjp_call"):
-            ulps = 0.5  # a product or a sum inside something larger
-        else:
-            ulps = max(_OF_PARTS, *(r.ulps for r in APPROXIMATED.values()))  # type: ignore
-        if isinstance(ulps, (int, float)):
-            return float(ulps)
-        return float(ulps.get(np.dtype(self._dtype).name, max(ulps.values())))
+        return self._node(out, arrays, pull, self._fixed(error))
 
     @property
     def _dtype(self) -> Any:

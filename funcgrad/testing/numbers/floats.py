@@ -1,0 +1,115 @@
+"""Float64 arrays, of which JAX would keep 32 bits: values, and decisions.
+
+All kinds of whole arrays have the same methods, by which the walk evaluates whatever
+program it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+
+from funcgrad.testing.numbers.functions import Functions
+from funcgrad.testing.rules.elementwise import Rule
+
+Arrays = Callable[..., Sequence[np.ndarray]]
+
+
+def choosing(mask: np.ndarray) -> Arrays:
+    """Return the movement that takes x where the mask is true, y elsewhere."""
+
+    def chosen(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+        return [np.where(mask, x, y)]
+
+    return chosen
+
+
+def in_float64(function: Callable[..., Any], *arrays: Any) -> np.ndarray:
+    """Call a function of JAX on float64 arrays, which it would cut to 32 bits."""
+    with jax.enable_x64(True):
+        return np.asarray(function(*(jnp.asarray(x) for x in arrays)))
+
+
+class AsItIs:
+    """A kind to which a rounding, a stopped gradient and a maximum are the number."""
+
+    def rounded(self, x: Any, unit: float) -> Any:
+        return x
+
+    def stopped(self, x: Any) -> Any:
+        return x
+
+    def at_maximum(self, x: Any) -> Any:
+        return x
+
+
+class Floats(AsItIs, Functions):
+    """Float64 arrays; their functions are NumPy's and SciPy's."""
+
+    type = np.ndarray
+
+    def lift(self, native: Any) -> np.ndarray:
+        return np.asarray(native).astype(np.float64)
+
+    def constant(self, native: Any, dtype: Any) -> np.ndarray:
+        return self.lift(native)
+
+    def elementwise(self, rule: Rule, arrays: list[np.ndarray]) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return np.asarray(rule.value(self, *arrays))
+
+    def slopes(self, rule: Rule, arrays: list[Any], out: Any) -> tuple[Any, ...]:
+        with np.errstate(all="ignore"):
+            return rule.slopes(self, *arrays, out)
+
+    def moved(self, function: Arrays, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        return [np.asarray(x) for x in function(*arrays)]
+
+    def bilinear(
+        self,
+        function: Callable[..., Any],
+        a: np.ndarray,
+        b: np.ndarray,
+        terms: int,
+        pulls: Any,
+    ) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return np.asarray(function(a, b))
+
+    def linear(
+        self, function: Callable[..., Any], x: np.ndarray, terms: int, pull: Any
+    ) -> np.ndarray:
+        """Apply a function that adds up numbers, at most so many of them."""
+        with np.errstate(all="ignore"):
+            return np.asarray(function(x))
+
+    def where(self, mask: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.where(mask, a, b)
+
+    def differ(self, a: Any, b: Any) -> np.ndarray:
+        return np.asarray(a != b)
+
+    exp, exp2, expm1 = np.exp, np.exp2, np.expm1
+    log, log2, log1p = np.log, np.log2, np.log1p
+    sqrt, cbrt, tanh = np.sqrt, np.cbrt, np.tanh
+    sin, cos, tan, asin, acos, atan = (
+        np.sin, np.cos, np.tan, np.arcsin, np.arccos, np.arctan
+    )  # fmt: skip
+    sinh, cosh, asinh, acosh, atanh = (
+        np.sinh, np.cosh, np.arcsinh, np.arccosh, np.arctanh
+    )  # fmt: skip
+    atan2, pow, logaddexp = np.arctan2, np.power, np.logaddexp
+    logistic = scipy.special.expit
+    erf, erfc, erf_inv = scipy.special.erf, scipy.special.erfc, scipy.special.erfinv
+    lgamma, digamma = scipy.special.gammaln, scipy.special.digamma
+
+    def rsqrt(self, x: np.ndarray) -> np.ndarray:
+        return 1 / np.sqrt(x)
+
+    def polygamma(self, m: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return np.asarray(scipy.special.polygamma(m.astype(int), x))

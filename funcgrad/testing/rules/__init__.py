@@ -1,0 +1,1 @@
+"""What each JAX primitive computes, a family of primitives to a file."""

@@ -1,0 +1,59 @@
+"""Data moved: numbers go where the primitive moves their positions."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from funcgrad.testing.flint import flint
+from funcgrad.testing.numbers.balls import union
+from funcgrad.testing.numbers.exact import Exact
+from funcgrad.testing.numbers.objects import Doubtful, is_real, objects
+from funcgrad.testing.rules.movement import (
+    FAST_MOVES,
+)
+from funcgrad.testing.rules.native import run_native
+
+
+def move(eqn: Any, inputs: list[Any], numbers: Exact) -> list[Any]:
+    """Move numbers as the primitive moves their positions.
+
+    Every real operand is replaced by the positions of its elements in one long list;
+    the primitive, run on those integers, says where each element goes.
+    """
+    if eqn.primitive.name in FAST_MOVES:
+        out = FAST_MOVES[eqn.primitive.name](eqn, *inputs)
+        return out if isinstance(out, list) else [out]
+    if any(isinstance(x, Doubtful) for x in inputs):
+        return _anything(eqn, inputs)
+    pool, positions = [], []
+    start = 0
+    for x in inputs:
+        if is_real(x):
+            here = np.arange(start, start + x.size, dtype=np.int32).reshape(x.shape)
+            positions.append(here)
+            pool.append(x.ravel())
+            start += x.size
+        else:
+            positions.append(x)
+    fill = eqn.params.get("fill_value")
+    outside = flint().arb("nan") if fill is None else flint().arb(float(fill))
+    flat = np.concatenate([*pool, objects((1,), [outside])])
+    return [
+        objects(index.shape, list(flat[index.ravel()]))
+        for index in run_native(eqn, positions, integer=True)
+    ]
+
+
+def _anything(eqn: Any, inputs: list[Any]) -> list[Any]:
+    """Return balls that hold every number moved: rounding may have moved any."""
+    hull = reduce(
+        union, [x for array in inputs if is_real(array) for x in array.ravel()]
+    )
+    fill = eqn.params.get("fill_value")
+    hull = hull if fill is None else union(hull, flint().arb(float(fill)))
+    shapes = [v.aval.shape for v in eqn.outvars]
+    return [objects(s, [hull] * math.prod(s)) for s in shapes]

@@ -1,1 +1,0 @@
-"""Programs evaluated array by array, where number by number would take too long."""
