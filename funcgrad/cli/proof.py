@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 import jax
 
 from funcgrad.model import Objective
-from funcgrad.testing import check_gradients
+from funcgrad.testing.check import judged
+from funcgrad.testing.program import trace
 from funcgrad.testing.size import rows_that_fit
 
-# What the proof may take besides tracing, lest it be the longest part of a short run.
-SECONDS = 0.2
+# What the proof may take besides tracing, lest it be the longest part of a short run:
+# with exact numbers, and in finite fields where those cannot take all rows.
+EXACT_SECONDS, SECONDS = 0.2, 1.0
 
 
 class Proof(NamedTuple):
@@ -18,6 +20,7 @@ class Proof(NamedTuple):
 
     verdict: the report's, "ok" or what is wrong; None where one row takes too long.
     proven, rows, batch_rows: parameters, the rows that it was done on, and all of them.
+    miss: how probably a wrong rule passes; 0 where all numbers were exact.
     rounding: the worst, as a share of its bound; infinite where a path is in doubt, and
         NaN where nothing is proven.
     text: all of it in a line, and the whole report if the verdict is not ok.
@@ -27,40 +30,50 @@ class Proof(NamedTuple):
     proven: int
     rows: int
     batch_rows: int
+    miss: float
     rounding: float
     text: str
 
 
-def prove(
-    objective: Objective, params: Any, batch: Any, seconds: float | None = None
-) -> Proof:
-    """Prove `jax.grad(objective)` on as many rows as take a moment, or so long.
+def prove(objective: Objective, params: Any, batch: Any) -> Proof:
+    """Prove `jax.grad(objective)` on all rows, or as many as take a second.
 
     `batch` is any pytree of arrays that have its rows first.
     """
     batch_rows = len(jax.tree.leaves(batch)[0])
-    rows, seconds_for_one = rows_that_fit(
-        objective, params, batch, SECONDS if seconds is None else seconds
-    )
+    rows, _ = rows_that_fit(objective, params, batch, EXACT_SECONDS)
+    exactly = rows == batch_rows
+    if not exactly:
+        rows, seconds_for_one = rows_that_fit(
+            objective, params, batch, SECONDS, in_fields=True
+        )
     if not rows:
         text = (
             f"gradients: not proven, as one row would take about "
             f"{seconds_for_one:,.0f} s: funcgrad.testing.check_gradients can be asked"
         )
-        return Proof(None, 0, 0, batch_rows, math.nan, text)
-    report = check_gradients(objective, params, jax.tree.map(lambda a: a[:rows], batch))
+        return Proof(None, 0, 0, batch_rows, 1.0, math.nan, text)
+    part = jax.tree.map(lambda a: a[:rows], batch)
+    program = trace(objective, (params, part), 0, None, None)
+    report = judged(program, given=False, exactly=exactly)
+    miss = report.miss
     if not report.ok:
-        return Proof(report.verdict, 0, rows, batch_rows, math.nan, str(report))
+        return Proof(report.verdict, 0, rows, batch_rows, miss, math.nan, str(report))
     # Ulps alone would alarm: terms that cancel leave a tiny truth, with tiny ulps.
     shares = [leaf.ulps / leaf.bound for leaf in report.leaves if leaf.ulps]
     share = max(shares, default=0.0)
-    rounding = f"rounding at most {share:.2%} of its bound"
+    rounding = f"rounding at most {100 * share:.2g}% of its bound"
     if any(math.isinf(leaf.bound) for leaf in report.leaves):
         share = math.inf
         rounding = "rounding without a bound, as a path is in doubt"
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    rules = "rules exact" if exactly else f"rules in finite fields ({_odds(miss)})"
     text = (
-        f"gradients: all {count:,} proven on {rows:,} of {batch_rows:,} rows: rules "
-        f"exact, {rounding}"
+        f"gradients: all {count:,} proven on {rows:,} of {batch_rows:,} rows: {rules}, "
+        f"{rounding}"
     )
-    return Proof(report.verdict, count, rows, batch_rows, share, text)
+    return Proof(report.verdict, count, rows, batch_rows, miss, share, text)
+
+
+def _odds(miss: float) -> str:
+    return f"a wrong one passes once in 2^{-math.log2(miss):.0f}"

@@ -20,9 +20,6 @@ from funcgrad.gpt import next_token
 from funcgrad.history import Progress
 from funcgrad.tasks import TextPlan, TrainedText
 
-# What the proof may take: more than of points, as the run is longer.
-_SECONDS = 1.0
-
 # Of a sample that follows a run.
 _GLIMPSE = 60
 
@@ -130,18 +127,18 @@ def _plan_lines(plan: TextPlan) -> list[str]:
 
 
 def _prove(plan: TextPlan) -> Proof:
-    """Prove the gradient on a row; of a net too large for that, of a narrow one alike.
+    """Prove the gradient on a batch; of a net too large for a row, of a narrow one.
 
     That has as many layers and heads, and reads two tokens.
     """
-    row = plan.held_out[:1]
-    proof = prove(plan.objective, plan.untrained.params, row, _SECONDS)
+    batch = plan.held_out[: plan.recipe.batch_size]
+    proof = prove(plan.objective, plan.untrained.params, batch)
     if proof.verdict is not None:
         return proof
     sizes = plan.recipe.sizes
     narrow = sizes._replace(context=2, width=2 * sizes.heads)
     model = net(narrow, plan.task.vocabulary.size)
-    found = prove(next_token(model), model.init(plan.key), row[:, :3], _SECONDS)
+    found = prove(next_token(model), model.init(plan.key), batch[:1, :3])
     return found._replace(
         text=f"gradients of this net, {narrow.width} wide on two tokens: "
         f"{found.text.removeprefix('gradients: ')}"

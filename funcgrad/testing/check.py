@@ -8,7 +8,7 @@ from typing import Any
 from funcgrad.testing import culprit, size, verdict
 from funcgrad.testing.control import Uncovered
 from funcgrad.testing.flint import flint
-from funcgrad.testing.program import trace
+from funcgrad.testing.program import Program, trace
 from funcgrad.testing.report import GradientReport
 
 
@@ -41,13 +41,18 @@ def check_gradients(
     is_small = size.is_small(program.primal, program.bound, seconds)
     if not is_small:
         size.refuse_if_too_large(program.primal, program.bound, seconds)
+    return judged(program, given=grad is not None, exactly=is_small)
+
+
+def judged(program: Program, *, given: bool, exactly: bool) -> GradientReport:
+    """Return the report on a traced program, by exact numbers or in finite fields."""
     try:
-        if is_small:
-            return verdict.judge(program, given=grad is not None)
+        if exactly:
+            return verdict.judge(program, given=given)
         # SciPy takes longer to import than small programs to prove.
         from funcgrad.testing import at_size
 
-        return at_size.judge(program, given=grad is not None)
+        return at_size.judge(program, given=given)
     except Uncovered as missing:
         return culprit.uncovered(missing, program)
 

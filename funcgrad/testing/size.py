@@ -44,11 +44,14 @@ def is_small(primal: Any, gradient: Any, seconds: float) -> bool:
 
 def estimate_in_fields(primal: Any, gradient: Any) -> tuple[float, float]:
     """Return the seconds and the bytes that a check by identity will take, roughly."""
-    (taped, products), (made, more) = count(primal), count(gradient)
-    seconds = (taped + made) * FIELD_SECONDS_PER_SCALAR
-    seconds += (products + more) * FIELD_SECONDS_PER_TERM
-    seconds += (equations(primal) + equations(gradient)) * FIELD_SECONDS_PER_EQUATION
-    return seconds, made * FIELD_BYTES_PER_SCALAR
+    seconds = _seconds_in_fields(primal) + _seconds_in_fields(gradient)
+    return seconds, count(gradient)[0] * FIELD_BYTES_PER_SCALAR
+
+
+def _seconds_in_fields(program: Any) -> float:
+    scalars, terms = count(program)
+    seconds = scalars * FIELD_SECONDS_PER_SCALAR + terms * FIELD_SECONDS_PER_TERM
+    return seconds + equations(program) * FIELD_SECONDS_PER_EQUATION
 
 
 def equations(program: Any) -> float:
@@ -77,7 +80,12 @@ def refuse_if_too_large(primal: Any, gradient: Any, seconds: float) -> None:
 
 
 def rows_that_fit(
-    objective: Callable[..., Any], params: Any, batch: Any, seconds: float
+    objective: Callable[..., Any],
+    params: Any,
+    batch: Any,
+    seconds: float,
+    *,
+    in_fields: bool = False,
 ) -> tuple[int, float]:
     """Return how many rows of `batch` are checked in `seconds`, and what one takes.
 
@@ -87,7 +95,10 @@ def rows_that_fit(
 
     def taken(rows: int) -> float:
         part = jax.tree.map(lambda a: a[:rows], batch)
-        return WITH_GRADIENT * _seconds(*count(jax.make_jaxpr(objective)(params, part)))
+        program = jax.make_jaxpr(objective)(params, part)
+        if in_fields:
+            return WITH_GRADIENT * _seconds_in_fields(program)
+        return WITH_GRADIENT * _seconds(*count(program))
 
     total = len(jax.tree.leaves(batch)[0])
     one, whole = taken(1), taken(total)

@@ -12,7 +12,8 @@ from funcgrad.cli import proof
 from funcgrad.cli.proof import prove
 from funcgrad.data import moons
 from funcgrad.data.predictor import LOSSES
-from funcgrad.testing import check_gradients
+from funcgrad.testing import check
+from funcgrad.testing.program import trace
 from funcgrad.testing.size import rows_that_fit
 
 
@@ -44,12 +45,12 @@ def test_the_gradient_line_is_a_proof_for_every_loss(loss):
 
 def test_the_gradient_line_says_where_rounding_has_no_bound(monkeypatch):
     objective, params, batch = nets("hinge")
-    report = check_gradients(objective, params, batch)
+    report = check.judged(trace(objective, (params, batch)), given=False, exactly=True)
     doubtful = report.leaves[0]._replace(bound=np.inf)
     monkeypatch.setattr(
         proof,
-        "check_gradients",
-        lambda *_: report._replace(leaves=(doubtful, *report.leaves[1:])),
+        "judged",
+        lambda *_, **__: report._replace(leaves=(doubtful, *report.leaves[1:])),
     )
     assert prove(objective, params, batch).text.endswith(
         "rules exact, rounding without a bound, as a path is in doubt"
@@ -73,13 +74,27 @@ def test_the_gradient_line_shows_the_whole_report_of_a_wrong_rule():
     assert "culprit: custom_jvp `cube`" in text
 
 
+def test_rows_too_many_for_exact_numbers_are_proven_in_fields(monkeypatch):
+    problem = nets("hinge")
+    assert prove(*problem).miss == 0
+    monkeypatch.setattr(proof, "EXACT_SECONDS", 0)
+    found = prove(*problem)
+    assert (found.verdict, found.rows, found.miss) == ("ok", 12, 2.0**-60)
+    assert re.search(
+        r"proven on 12 of 12 rows: rules in finite fields \(a wrong one passes once in "
+        r"2\^60\), rounding at most \S+% of its bound",
+        found.text,
+    )
+
+
 def test_the_gradient_line_takes_as_many_rows_as_fit(monkeypatch):
     problem = nets("hinge")
-    whole = rows_that_fit(*problem, proof.SECONDS)
-    assert whole[0] == 12
-    monkeypatch.setattr(proof, "SECONDS", 2 * whole[1])
-    rows, _ = rows_that_fit(*problem, proof.SECONDS)
-    assert 1 < rows < 12
+    monkeypatch.setattr(proof, "EXACT_SECONDS", 0)
+    whole, one = rows_that_fit(*problem, proof.SECONDS, in_fields=True)
+    assert whole == 12
+    monkeypatch.setattr(proof, "SECONDS", 1.001 * one)
+    rows, _ = rows_that_fit(*problem, proof.SECONDS, in_fields=True)
+    assert 1 <= rows < 12
     assert f" on {rows} of 12 rows" in prove(*problem).text
-    monkeypatch.setattr(proof, "SECONDS", whole[1] / 2)
+    monkeypatch.setattr(proof, "SECONDS", one / 2)
     assert prove(*problem).text.startswith("gradients: not proven, as one row would")

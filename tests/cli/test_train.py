@@ -394,7 +394,7 @@ def test_quiet_says_nothing(tmp_path, capsys):
 
 def test_quiet_tells_of_a_gradient_that_is_wrong(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    wrong = Proof("rule", 0, 1, 1, np.nan, "gradient: rule (wrong)\nthe table")
+    wrong = Proof("rule", 0, 1, 1, 0, np.nan, "gradient: rule (wrong)\nthe table")
     monkeypatch.setattr("funcgrad.cli.train.prove", lambda *_: wrong)
     assert cli.main(["train", "xor", "--steps", "2", "--quiet"]) == 0
     assert capsys.readouterr() == (
@@ -415,7 +415,9 @@ def test_json_has_what_the_lines_say(tmp_path, capsys):
     gradients = said.pop("gradients")
     assert gradients.pop("text").startswith("gradients: all 33 proven on 10 of 10 rows")
     assert 0 < gradients.pop("rounding") < 1
-    assert gradients == {"verdict": "ok", "proven": 33, "rows": 10, "batch_rows": 10}
+    assert gradients == {
+        "verdict": "ok", "proven": 33, "rows": 10, "batch_rows": 10, "miss": 0,
+    }  # fmt: skip
     trained = tasks.train(
         tasks.plan(
             tasks.load("xor", seed=3),

@@ -11,6 +11,7 @@ import pytest
 from shell import snapshot
 
 from funcgrad import cli, tasks
+from funcgrad.cli import proof
 from funcgrad.data import Characters, Writer, pydoc_text
 from funcgrad.data.writer import Sizes, net
 
@@ -52,6 +53,17 @@ def run(tmp_path, monkeypatch, capsys):
     return command
 
 
+def test_of_a_net_too_large_a_narrow_one_alike_is_proven(run, monkeypatch):
+    monkeypatch.setattr(proof, "SECONDS", 0)
+    monkeypatch.setattr(proof, "EXACT_SECONDS", 0.1)
+    said = run("train", "t.txt", *SMALL, "--steps", "2", "--context", "16")
+    assert re.search(
+        r"gradients of this net, 4 wide on two tokens: all \d+ proven on 1 of 1 rows: "
+        r"rules exact, rounding at most",
+        said,
+    )
+
+
 def test_a_text_is_learnt_and_the_run_is_written(run, text_run):
     folder, lines = text_run
     assert lines[0] == "t: 2,080 characters, a tenth of them held out"
@@ -65,7 +77,7 @@ def test_a_text_is_learnt_and_the_run_is_written(run, text_run):
         "windows of 16"
     )
     assert lines[3].startswith("gradients")
-    assert "proven on 1 of 1 rows: rules exact" in lines[3]
+    assert "proven on 4 of 4 rows: rules in finite fields" in lines[3]
     found = re.match(
         r"held out: (\S+) nats, (\S+) bits a character \((\S+) nats by how often each "
         r"character is\)",
