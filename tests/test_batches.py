@@ -96,6 +96,7 @@ def test_a_batch_may_be_of_one_row_or_of_all():
         assert losses.sum() == 63 * steps * batch_size / 6
 
 
+@pytest.mark.exhaustive
 def test_a_rerun_with_the_same_key_gives_the_same_bits():
     program = (
         "import jax, optax, funcgrad as fg\n"

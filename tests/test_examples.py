@@ -57,6 +57,7 @@ def test_your_own_model(tmp_path):
     assert number(r"right on (\S+)% of 1,000 rows of 24 bits", printed) > 90
 
 
+@pytest.mark.exhaustive
 def test_thousand_seeds(tmp_path):
     printed = run(tmp_path, EXAMPLES / "thousand_seeds.py")
     learnt = number(r"(\d+) of 1,000 seeds learnt", printed)
@@ -92,6 +93,7 @@ def test_gpt_in_a_page(tmp_path):
     assert len(text) > 200 and text.count(" ") > 10
 
 
+@pytest.mark.exhaustive
 def test_my_rule(tmp_path):
     options = ("-q", "-p", "no:cacheprovider")
     printed = run(tmp_path, "-m", "pytest", *options, EXAMPLES / "test_my_rule.py")

@@ -26,8 +26,22 @@ pytestmark = [
 
 MODEL, SGD, KEY = fg.mlp([3, 4, 4, 1]), optax.sgd(0.05), jax.random.key(0)
 DATA = (np.ones((4, 3), np.float32), np.ones((4, 1), np.float32))
-# So many programs are kept of earlier runs, in `watching` and in `fast.groups`.
-KEPT = 32
+# So many programs are kept of earlier runs here, where each takes seconds to compile;
+# funcgrad keeps 32 or 64 of a kind.
+KEPT = 4
+
+# Before funcgrad is there, to make its caches keep {kept} programs, or all for None.
+CACHES = """
+import functools
+lru_cache = functools.lru_cache
+def of_another_size(maxsize=128, typed=False):
+    if callable(maxsize) or maxsize not in (32, 64):
+        return lru_cache(maxsize, typed)
+    return lru_cache({kept}, typed)
+functools.lru_cache = of_another_size
+import funcgrad
+functools.lru_cache = lru_cache
+"""
 
 
 def fit(objective):
@@ -76,8 +90,9 @@ def measure(name, last):
     print(json.dumps([filling, *grown(run, last), grown(bare_jit, last)[0]]))
 
 
-def in_a_process(name, last, before=""):
-    program = f"import jax, optax; {before}\nimport test_memory as t; "
+def in_a_process(name, last, kept=KEPT):
+    caches = CACHES.format(kept=kept)
+    program = f"import jax, optax; {caches}\nimport test_memory as t; "
     done = subprocess.run(
         [sys.executable, "-c", f"{program}t.measure({name!r}, {last})"],
         env={**os.environ, "PYTHONPATH": os.path.dirname(__file__)},
@@ -89,7 +104,7 @@ def in_a_process(name, last, before=""):
 
 
 # Each `train_many` compiles for three seconds: docs/speed.md has the figures of 200.
-@pytest.mark.parametrize(("name", "last"), [("fit", 100), ("train_many", 24)])
+@pytest.mark.parametrize(("name", "last"), [("fit", 40), ("train_many", 8)])
 def test_the_last_of_many_runs_takes_no_memory(name, last, record_property):
     growth, programs, bound = in_a_process(name, last)
     record_property(f"bytes by which {last} {name} grow", growth)
@@ -97,21 +112,8 @@ def test_the_last_of_many_runs_takes_no_memory(name, last, record_property):
     assert growth <= bound
 
 
-# Before funcgrad is there, to make its caches keep everything.
-UNBOUNDED = """
-import functools
-lru_cache = functools.lru_cache
-def unbounded(maxsize=None, typed=False):
-    keep = lru_cache(None)
-    return keep(maxsize) if callable(maxsize) else keep
-functools.lru_cache = unbounded
-import funcgrad
-functools.lru_cache = lru_cache
-"""
-
-
 @pytest.mark.parametrize("name", ["fit", "train_many"])
 def test_a_cache_without_a_bound_is_seen(name):
-    growth, programs, bound = in_a_process(name, 4, UNBOUNDED)
+    growth, programs, bound = in_a_process(name, 4, kept=None)
     assert programs >= 4
     assert growth > bound

@@ -66,7 +66,16 @@ def test_layers_are_drawn_apart_and_repeat_by_key():
     assert (first.w != second.w).all() and (first.w != other.w).all()
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "bfloat16",
+        *(
+            pytest.param(other, marks=pytest.mark.exhaustive)
+            for other in ("float16", "float32", "float64")
+        ),
+    ],
+)
 def test_computes_in_the_dtype_of_the_params(dtype):
     with jax.enable_x64(True):
         model = fg.mlp([3, 4, 2])

@@ -446,6 +446,7 @@ print(told, most() - before)
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems count otherwise")
 def test_no_memory_is_taken_for_what_a_file_only_claims(folder, tmp_path):
     files = tmp_path / "files"
@@ -630,6 +631,7 @@ def test_a_run_that_is_killed_goes_on_from_a_whole_checkpoint(tmp_path, writers)
     assert len(names(tmp_path)) == 1 + KEPT
 
 
+@pytest.mark.exhaustive
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path, writers):
     child = begin_writer(writers, 0)
     try:

@@ -281,6 +281,7 @@ def varied():
     ]
 
 
+@pytest.mark.exhaustive
 def test_the_same_run_has_the_same_identity_in_another_process():
     here = varied()
     program = "import json; from test_run_identity import varied; print(json.dumps("

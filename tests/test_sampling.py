@@ -82,6 +82,7 @@ def sample(prompt=PROMPT, length=20, key=KEY, **settings):
     return fg.sample(MODEL, PARAMS, key, prompt=prompt, length=length, **settings)
 
 
+@pytest.mark.exhaustive
 def test_a_batch_goes_its_own_ways():
     prompts = np.array([[1, 2], [1, 2], [5, 0]])
     drawn = sample(prompts)
@@ -91,6 +92,7 @@ def test_a_batch_goes_its_own_ways():
     assert greedy[2].tolist() == sample(prompts[2], temperature=0).tolist()
 
 
+@pytest.mark.exhaustive
 def test_a_longer_text_begins_as_a_shorter_one():
     assert sample(length=20)[:7].tolist() == sample(length=7).tolist()
     assert sample(length=0).shape == (0,)

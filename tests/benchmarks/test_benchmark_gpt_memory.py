@@ -1,6 +1,7 @@
 """The memory of training a GPT: what is counted, and that it is drawn."""
 
 import jax
+import pytest
 
 from benchmarks import gpt_memory
 from benchmarks.gpt_memory import Point
@@ -15,6 +16,7 @@ def test_the_limit_by_hand():
     assert gpt_memory.limit(TINY) == 4 * (4 * parameters + 2 * 4 * kept)
 
 
+@pytest.mark.exhaustive
 def test_steps_take_no_more_than_their_losses_and_width_does():
     few = gpt_memory.used(TINY)
     many = gpt_memory.used(TINY._replace(steps=1000))

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks import contenders, gpu
 
 ROOT = Path(__file__).parents[2]
@@ -15,6 +17,7 @@ def test_all_that_is_measured_is_there():
             assert callable(getattr(contenders, function))
 
 
+@pytest.mark.exhaustive
 def test_a_contender_has_a_time_or_a_reason():
     function, arguments = gpu.measures(True)["step of [3, 4, 4, 1] on 4 rows"]
     assert 0 < gpu.seconds(function, arguments, "cpu") < 1

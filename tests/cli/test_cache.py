@@ -121,6 +121,7 @@ def test_a_folder_that_grew_too_large_is_emptied(kept, monkeypatch, tmp_path):
     assert not list(folder.glob("*"))
 
 
+@pytest.mark.exhaustive
 def test_a_run_is_the_same_with_a_cache_without_and_with_a_damaged_one(
     tmp_path, monkeypatch
 ):

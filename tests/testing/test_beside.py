@@ -55,6 +55,7 @@ def test_a_file_in_the_current_folder_is_neither_run_nor_replaced(tmp_path):
     assert run(tmp_path, PROVE + THEN) == [BESIDE, "foreign code ran", "7"]
 
 
+@pytest.mark.exhaustive
 def test_a_package_of_another_distribution_is_neither_run_nor_replaced(tmp_path):
     """It has a file for each of the engine's, none of which is taken for one."""
     package = tmp_path / "site" / "reference"
@@ -79,6 +80,7 @@ print(type(copy) is Value, copy.data)
     assert found == ["foreign code ran", BESIDE, "True 9", "7"]
 
 
+@pytest.mark.exhaustive
 def test_what_stands_in_the_table_of_modules_without_a_file_stays(tmp_path):
     first = (
         "import sys, types; sys.modules['reference'] = found = types.ModuleType('x')"
@@ -87,6 +89,7 @@ def test_what_stands_in_the_table_of_modules_without_a_file_stays(tmp_path):
     assert run(tmp_path, first + PROVE + after) == [BESIDE]
 
 
+@pytest.mark.exhaustive
 def test_a_folder_without_python_is_not_in_the_way(tmp_path):
     """As one with pages for reference; Python prefers a package, wherever it is."""
     (tmp_path / "reference").mkdir()
