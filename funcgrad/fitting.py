@@ -19,6 +19,7 @@ import optax
 from jax.sharding import Mesh
 
 from funcgrad.arguments import at_least, check_function
+from funcgrad.compiled_run import Run
 from funcgrad.devices import on_mesh
 from funcgrad.errors import listed
 from funcgrad.history import Fit, Progress, Record
@@ -29,7 +30,7 @@ from funcgrad.run_identity import identity
 from funcgrad.shared_folder import SharedFolder, open_shared
 from funcgrad.training import State, check_steps, init_state
 from funcgrad.validation import Metric
-from funcgrad.watching import DivergedError, Run, looks_at
+from funcgrad.watching import DivergedError, looks_at
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 

@@ -26,7 +26,7 @@ pytestmark = [
 
 MODEL, SGD, KEY = fg.mlp([3, 4, 4, 1]), optax.sgd(0.05), jax.random.key(0)
 DATA = (np.ones((4, 3), np.float32), np.ones((4, 1), np.float32))
-# So many programs are kept of earlier runs, in `watching` and in `fast.groups`.
+# So many programs are kept of earlier runs, in `compiled_run` and in `fast.groups`.
 KEPT = 32
 
 
