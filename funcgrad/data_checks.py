@@ -69,6 +69,8 @@ def check_weights(objective: Objective, params: Params, data: Any, batch: Any) -
     if len(jax.tree.leaves(batch)) == len(jax.tree.leaves(data)):
         return
     params, batch = jax.tree.map(_shape, (params, batch))
+    cause: Exception | None = None
+    what = "one that leaves them out"
     try:
         program = jax.make_jaxpr(objective)(params, batch).jaxpr
     except Exception as error:
@@ -81,7 +83,6 @@ def check_weights(objective: Objective, params: Params, data: Any, batch: Any) -
         used = [*program.outvars, *(v for eqn in program.eqns for v in eqn.invars)]
         if any(v is program.invars[-1] for v in used):
             return
-        cause, what = None, "one that leaves them out"
     raise InputError(
         f"must take (x, target, weights), as {sum(data.counts)} rows do not fill "
         f"{len(data.counts)} strata alike, got {what}: weigh each row, or pass a "

@@ -18,6 +18,9 @@ from funcgrad.batches import Drawn, check_arrays, count_rows
 from funcgrad.errors import InputError
 from funcgrad.strata import Strata
 
+Placement = tuple[Any, tuple[Any, ...]] | None
+"""A tree and its leaves, as `pinned` returns them."""
+
 # Devices to the number of 1, 2, 4 and 8 hold as many of them each.
 _STRATA = 8
 # A smaller leaf costs more to gather than to keep: 64 KB of float32.
@@ -172,7 +175,7 @@ def beside(state: Any, tree: Any) -> Any:
     return tree if mesh is None else replicate(mesh, tree)
 
 
-def pinned(state: Any) -> tuple[Any, tuple[Any, ...]] | None:
+def pinned(state: Any) -> Placement:
     """Return the tree and leaves of where `state` lies, and of a number on all devices.
 
     A step leaves (state, loss) there if it is told so; None if it is on no mesh.

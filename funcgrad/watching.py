@@ -96,8 +96,27 @@ def watch(
             f"init_state(params, optimizer) makes the first one"
         )
     state, data = on_mesh(mesh, state, data)
-    run = Run(objective, optimizer, state, data, batch_size, key)
+    run = run_of(objective, optimizer, state, data, batch_size, key)
     return looks_at(run, state, steps, every, None, validation, metrics)
+
+
+def run_of(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    data: Any,
+    batch_size: int | None,
+    key: jax.Array | None,
+) -> Run:
+    """Return the run, one that is shared where its arrays lie on several processes."""
+    given = objective, optimizer, state, data, batch_size, key
+    leaves = jax.tree.leaves((state, data))
+    if all(getattr(leaf, "is_fully_addressable", True) for leaf in leaves):
+        return Run(*given)
+    # Here, as it needs all that processes tell each other.
+    from funcgrad.shared_run import SharedRun
+
+    return SharedRun(*given)
 
 
 def looks_at(
@@ -118,7 +137,8 @@ def looks_at(
                 f"metrics need rows to look at, got {listed(list(metrics))} and no "
                 f"validation: pass validation=rows"
             )
-        return _heeded(run, _chunks(run, state, steps, every, until, lambda params: {}))
+        score: Callable[..., dict[str, float]] = lambda params: {}  # noqa: E731
+        return run.heeding_signals(_chunks(run, state, steps, every, until, score))
     if isinstance(validation, Strata):
         raise InputError(
             "must be rows as they are, got Strata: pass what rows() was given",
@@ -134,12 +154,7 @@ def looks_at(
         name: hashable(metric) for name, metric in metrics.items()
     }
     score = partial(scores, metrics, rows=validation)
-    return _heeded(run, _chunks(run, state, steps, every, until, score))
-
-
-def _heeded(run: Run, looks: Generator[Progress]) -> Generator[Progress]:
-    """Return the looks; a signal ends a run for all of the processes that share it."""
-    return looks if run.span is None else run.span.heeding_signals(looks)
+    return run.heeding_signals(_chunks(run, state, steps, every, until, score))
 
 
 def _chunks(
@@ -155,7 +170,7 @@ def _chunks(
     losses: list[np.ndarray] = []
     previous, previous_n = state, 0
     # On several hosts a step's messages take longer than its work.
-    n = 1 if run.span is not None else max(1, WORK_OF_THE_FIRST_CHUNK // run.work)
+    n = 1 if run.is_shared else max(1, WORK_OF_THE_FIRST_CHUNK // run.work)
     run(state, 0)  # compiles, so that the clock sees steps alone
     score(state.params)
     scoring = 0.0

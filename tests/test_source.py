@@ -34,7 +34,7 @@ FLOORS = (
         "sampling",
     ),
     ("checkpoint", "run_identity", "run_folder", "shared_folder"),
-    ("compiled_run", "watching", "fitting"),
+    ("compiled_run", "shared_run", "watching", "fitting"),
     ("ensemble", "plots", "data", "testing"),
     ("tasks",),
     ("cli",),

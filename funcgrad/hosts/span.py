@@ -85,18 +85,20 @@ class Span:
                 signal.signal(number, usual)
 
 
-def span_of(tree: Any) -> Span | None:
-    """Return the span of arrays that lie on several processes, None if none does."""
-    for leaf in jax.tree.leaves(tree):
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            mesh = getattr(leaf.sharding, "mesh", None)
-            if isinstance(mesh, Mesh):
-                return Span(mesh)
-            raise InputError(
-                f"arrays on several processes must lie on a mesh, got "
-                f"{type(leaf.sharding).__name__}: place them by a NamedSharding"
-            )
-    return None
+def span_of(tree: Any) -> Span:
+    """Return the span of arrays of which some lie on several processes."""
+    far = [
+        leaf.sharding
+        for leaf in jax.tree.leaves(tree)
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+    ]
+    mesh = getattr(far[0], "mesh", None)
+    if isinstance(mesh, Mesh):
+        return Span(mesh)
+    raise InputError(
+        f"arrays on several processes must lie on a mesh, got {type(far[0]).__name__}: "
+        f"place them by a NamedSharding"
+    )
 
 
 def _over_devices(mesh: Mesh, values: list[Any]) -> jax.Array:
