@@ -162,7 +162,7 @@ def test_a_process_of_a_cluster_that_is_killed_ends_the_others_too(tmp_path):
         killed = time.monotonic()
         assert a.wait() == hosts.RESUME, a.output()
         assert time.monotonic() - killed < 5
-    assert "process 1 of this run is gone" in a.output()[1]
+        assert "process 1 of this run is gone" in a.output()[1]
 
 
 @pytest.mark.exhaustive
