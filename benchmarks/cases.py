@@ -276,7 +276,7 @@ def devices_cases(quick: bool, programs: Programs) -> Iterator[Case]:
         for name, given in how.items()
     })  # fmt: skip
     members = 64 if quick else 1024
-    many = {"members": members, "steps": 20 if quick else 4096}
+    many = {"members": members, "steps": 20 if quick else 32_768}
     yield Case("devices", f"{members} nets", "net-step", {
         name: ours("devices_train_many", **many, **given)
         for name, given in how.items()

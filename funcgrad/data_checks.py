@@ -18,8 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcgrad.batches import Drawn
+from funcgrad.devices import held_here
+from funcgrad.errors import InputError
 from funcgrad.losses import ValueCheck, noted_checks
 from funcgrad.model import Objective, Params
+from funcgrad.strata import Strata
 
 
 def check_data(
@@ -29,10 +32,16 @@ def check_data(
 
     `params` and `batch` say by shapes what the objective is given. Leaves that are
     traced, or partly on other hosts, are passed over, and so are the labels of
-    `Drawn` data. The look costs a trace of the objective, once for each of its shapes,
-    and one pass over each leaf that has a rule.
+    `Drawn` data; of rows in strata each process looks at its own, and names a row by
+    its number in what `rows` was given. The look costs a trace of the objective, once
+    for each of its shapes, and one pass over each leaf that has a rule.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(data)
+    check_weights(objective, params, data, batch)
+    rows = data.rows if isinstance(data, Strata) else data
+    leaves = [
+        (f"{name}{jax.tree_util.keystr(path)}", _held(leaf, isinstance(data, Strata)))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(rows)
+    ]
     (params_leaves, params_tree), (batch_leaves, tree) = (
         jax.tree.flatten(jax.tree.map(_shape, given)) for given in (params, batch)
     )
@@ -41,11 +50,45 @@ def check_data(
     )
     for number, check in () if isinstance(data, Drawn) else checks:
         # The weights of rows in strata are made on the way.
-        if number < len(leaves) and _can_be_read(leaves[number][1]):
+        if number < len(leaves) and leaves[number][1] is not None:
             check(leaves[number][1])
-    for path, leaf in leaves:
-        if _can_be_read(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact):
-            _check_finite(f"{name}{jax.tree_util.keystr(path)}", leaf)
+    counts = _counts_held(data) if isinstance(data, Strata) else None
+    for where, leaf in leaves:
+        if leaf is not None and jnp.issubdtype(leaf.dtype, jnp.inexact):
+            _check_finite(where, leaf, counts)
+
+
+def check_weights(objective: Objective, params: Params, data: Any, batch: Any) -> None:
+    """Raise where a batch has weights that `data` has not, and nobody heeds them.
+
+    Those of rows that fill no strata alike: an objective of one's own that leaves them
+    out would count some of the rows twice.
+    """
+    if not isinstance(data, Strata):
+        return
+    if len(jax.tree.leaves(batch)) == len(jax.tree.leaves(data)):
+        return
+    params, batch = jax.tree.map(_shape, (params, batch))
+    cause: Exception | None = None
+    what = "one that leaves them out"
+    try:
+        program = jax.make_jaxpr(objective)(params, batch).jaxpr
+    except Exception as error:
+        try:
+            jax.eval_shape(objective, params, batch[:2])
+        except Exception:
+            return  # it has nothing to do with the weights, and is raised in its place
+        cause, what = error, f"{type(error).__name__}: {error}"
+    else:
+        used = [*program.outvars, *(v for eqn in program.eqns for v in eqn.invars)]
+        if any(v is program.invars[-1] for v in used):
+            return
+    raise InputError(
+        f"must take (x, target, weights), as {sum(data.counts)} rows do not fill "
+        f"{len(data.counts)} strata alike, got {what}: weigh each row, or pass a "
+        f"batch_size, or a multiple of {len(data.counts)} rows",
+        "objective",
+    ) from cause
 
 
 @lru_cache(maxsize=64)
@@ -85,19 +128,39 @@ def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(jnp.shape(leaf), dtype)
 
 
-def _can_be_read(leaf: Any) -> bool:
-    return not isinstance(leaf, jax.core.Tracer) and leaf.is_fully_addressable
+def _held(leaf: Any, is_in_strata: bool) -> Any:
+    """Return what can be read of a leaf here, None if nothing can."""
+    if isinstance(leaf, jax.core.Tracer):
+        return None
+    if leaf.is_fully_addressable:
+        return leaf
+    return held_here(leaf) if is_in_strata else None
 
 
-def _check_finite(name: str, leaf: jax.Array) -> None:
+def _counts_held(data: Strata) -> tuple[int, ...]:
+    """Return how many rows each stratum has of those that this process holds."""
+    leaf = jax.tree.leaves(data.rows)[0]
+    if isinstance(leaf, jax.core.Tracer) or leaf.is_fully_addressable:
+        return data.counts
+    first = min(shard.index[0].start for shard in leaf.addressable_shards)
+    return data.counts[first:]
+
+
+def _check_finite(name: str, leaf: Any, counts: tuple[int, ...] | None) -> None:
     """Raise where an entry is NaN or infinite; on a CPU nothing is copied."""
-    on_cpu = all(device.platform == "cpu" for device in leaf.devices())
+    on_cpu = isinstance(leaf, np.ndarray) or all(
+        device.platform == "cpu" for device in leaf.devices()
+    )
     values: Any = np.asarray(leaf) if on_cpu else leaf
     fine = np.isfinite(values) if on_cpu else jnp.isfinite(values)
     if not fine.all():
         where = tuple(np.argwhere(~np.asarray(fine))[0].tolist())
-        raise ValueError(
-            f"data must be finite, got {values[where]} at {name}{list(where)}: leave "
+        value = values[where]
+        if counts is not None:
+            stratum, place, *rest = where
+            where = (sum(counts[:stratum]) + place, *rest)
+        raise InputError(
+            f"data must be finite, got {value} at {name}{list(where)}: leave "
             f"such rows out, or put a number there and mark in another leaf of the "
             f"data what counts, as a slope through NaN is NaN even where it is masked"
         )

@@ -11,13 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from funcgrad.arguments import at_least
 from funcgrad.batches import Drawn, check_arrays, count_rows
 from funcgrad.errors import InputError
 from funcgrad.strata import Strata
+
+Placement = tuple[Any, tuple[Any, ...]] | None
+"""A tree and its leaves, as `pinned` returns them."""
 
 # Devices to the number of 1, 2, 4 and 8 hold as many of them each.
 _STRATA = 8
@@ -49,7 +51,8 @@ def rows(mesh: Mesh, local: Any, *, strata: int | None = None) -> Strata:
 
     `local` is any pytree of arrays whose leaves share a leading axis of rows, those of
     this process: all there are, where there is one; `own_rows` cuts its own from all.
-    The result is data for `train`, `fit`, `watch` and `train_many`.
+    The result is data for `train`, `fit` and `watch`, and for `train_many` where there
+    is one process.
 
     The rows keep their order in 8 strata, `np.array_split(local, 8)` on one process, as
     many on each device. With a `batch_size`, a multiple of that, a batch has as many
@@ -172,7 +175,7 @@ def beside(state: Any, tree: Any) -> Any:
     return tree if mesh is None else replicate(mesh, tree)
 
 
-def pinned(state: Any) -> tuple[Any, tuple[Any, ...]] | None:
+def pinned(state: Any) -> Placement:
     """Return the tree and leaves of where `state` lies, and of a number on all devices.
 
     A step leaves (state, loss) there if it is told so; None if it is on no mesh.
@@ -200,10 +203,25 @@ def check_mesh(mesh: Any) -> None:
     )
 
 
+def check_whole(name: str, tree: Any) -> None:
+    """Raise where a leaf lies on other processes too."""
+    for leaf in jax.tree.leaves(tree):
+        if not isinstance(leaf, jax.core.Tracer) and not leaf.is_fully_addressable:
+            raise InputError(
+                f"must be whole on every process, which trains some of the members on "
+                f"all rows, got arrays that lie on {jax.process_count()} processes: "
+                f"pass them as they were before rows(), replicate() or shard()",
+                name,
+            )
+
+
 def over_processes(array: np.ndarray) -> np.ndarray:
     """Return the arrays of all processes, of one shape, joined along the first axis."""
     if jax.process_count() == 1:
         return array
+    # Here, as most runs never need what takes long to import.
+    from jax.experimental import multihost_utils
+
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 

@@ -27,7 +27,7 @@ from funcgrad.arguments import (
 )
 from funcgrad.batches import as_arrays, batch_shapes, count, shuffle
 from funcgrad.data_checks import check_data
-from funcgrad.devices import over_processes, own_devices, own_part
+from funcgrad.devices import check_whole, over_processes, own_devices, own_part
 from funcgrad.fast.groups import Work, map_members
 from funcgrad.fast.product import has_loops
 from funcgrad.fitting import print_members, who_prints
@@ -337,6 +337,8 @@ def _run_members(
     check_key("key", key)
     hyper = as_arrays("hyperparams", dict(hyperparams))
     data = as_arrays("data", data)
+    check_whole("hyperparams", hyper)
+    check_whole("data", data)
     members = count("members", "hyperparams", hyper)
     if own_data and (sets := count("members", "data", data)) != members:
         raise ValueError(

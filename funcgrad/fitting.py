@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,17 +19,20 @@ import optax
 from jax.sharding import Mesh
 
 from funcgrad.arguments import at_least, check_function
+from funcgrad.compiled_run import Run
 from funcgrad.devices import on_mesh
 from funcgrad.errors import listed
 from funcgrad.history import Fit, Progress, Record
 from funcgrad.model import Objective, Params
 from funcgrad.notebook import in_notebook
-from funcgrad.run_folder import RunFolder, open_run
-from funcgrad.run_identity import identity
-from funcgrad.shared_folder import SharedFolder, open_shared
+from funcgrad.run_folder import RunFolder
 from funcgrad.training import State, check_steps, init_state
 from funcgrad.validation import Metric
-from funcgrad.watching import DivergedError, Run, looks_at
+from funcgrad.watching import DivergedError, looks_at, run_of
+
+if TYPE_CHECKING:
+    from funcgrad.shared_folder import SharedFolder
+
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 
@@ -135,7 +138,7 @@ def fit(
     progress = who_prints(progress, print_progress, "funcgrad.print_progress")
     state, data = on_mesh(mesh, _as_state(params, optimizer), data)
     first = state
-    run = Run(objective, optimizer, state, data, batch_size, key)
+    run = run_of(objective, optimizer, state, data, batch_size, key)
     steps = check_steps(steps, first.step)
     names = _names(validation, metrics)
     record = Record(int(first.step), names)
@@ -176,8 +179,7 @@ def fit(
             # Unless Ctrl-C came in between noting the losses and taking the state.
             is_whole = record.losses.seen == int(state.step - first.step)
             # What one of several processes raises alone, the others do not know of.
-            is_for_all = run.span is None or run.span.has_ended
-            if place is not None and is_whole and is_for_all:
+            if place is not None and is_whole and run.has_ended_for_all():
                 place.write(int(state.step), state, record.arrays())
             raise
         finally:
@@ -270,12 +272,11 @@ def _opened(
             )
         yield None
         return
-    what = identity(
-        run.objective, run.optimizer, first, run.data, run.batch_size, run.key
-    )  # fmt: skip
-    what |= {"first_step": str(int(first.step)), "metrics": ", ".join(names)}
-    opened = open_run if run.span is None else open_shared
-    with opened(folder, what, resume=resume) as place:
+    what = run.identity(first) | {
+        "first_step": str(int(first.step)),
+        "metrics": ", ".join(names),
+    }
+    with run.open_folder(folder, what, resume=resume) as place:
         yield place
 
 

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from funcgrad.errors import InputError
+
 ValueCheck = Callable[[Any], None]
 """check(values) raises where a loss cannot take them."""
 
@@ -210,7 +212,7 @@ def check_values(
         values = np.asarray(values)
         fine = np.asarray(is_fine(values))
         if not np.all(fine):
-            raise ValueError(f"{loss} needs {name} {required}, got {values[~fine][0]}")
+            raise InputError(f"{loss} needs {name} {required}, got {values[~fine][0]}")
 
     if not isinstance(values, jax.core.Tracer):
         check(values)

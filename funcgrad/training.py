@@ -24,6 +24,7 @@ from funcgrad.batches import (
     whole_batch,
     work_of_a_step,
 )
+from funcgrad.data_checks import check_weights
 from funcgrad.fast import loop
 from funcgrad.model import Objective, Params
 
@@ -112,6 +113,7 @@ def train(
         )
     steps = check_steps(steps, state.step)
     data = as_arrays("data", data)
+    check_weights(objective, state.params, data, batch_shapes(data, batch_size, key))
     return run_steps(
         make_step(objective, optimizer), state, data, steps, batch_size, key
     )

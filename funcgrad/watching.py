@@ -6,42 +6,28 @@ The loop stops at the exact step where a loss is low enough, or is no longer a n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from functools import lru_cache, partial
+from collections.abc import Callable, Generator, Iterator, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 from jax.sharding import Mesh
 
-from funcgrad.arguments import at_least, has_hash, hashable
-from funcgrad.batches import (
-    as_arrays,
-    batch_shapes,
-    shuffle,
-    take,
-    whole_batch,
-    work_of_a_step,
-)
-from funcgrad.checkpoint import checksum, named_tensors
+from funcgrad.arguments import at_least, hashable
+from funcgrad.batches import as_arrays, batch_shapes
+from funcgrad.compiled_run import LONGEST_CHUNK, Run
 from funcgrad.data_checks import check_data
-from funcgrad.devices import beside, on_mesh, pinned
+from funcgrad.devices import beside, on_mesh
 from funcgrad.errors import InputError, listed
-from funcgrad.fast.options import compiler_options
 from funcgrad.history import Fit, History, Progress, joined
-from funcgrad.hosts import agree, lost_in_words, span_of
 from funcgrad.model import Objective
-from funcgrad.run_identity import identity
 from funcgrad.strata import Strata
-from funcgrad.training import State, check_steps, make_step
+from funcgrad.training import State, check_steps
 from funcgrad.validation import Metric, scores
 
-# Losses kept on the device between two looks: so many that a look is next to nothing
-# beside the steps of the smallest net.
-LONGEST_CHUNK = 262_144
 # The first chunk has steps of so much work, which is a millisecond or two.
 WORK_OF_THE_FIRST_CHUNK = 2_000_000
 _SECONDS_BETWEEN_LOOKS = 0.1
@@ -110,8 +96,27 @@ def watch(
             f"init_state(params, optimizer) makes the first one"
         )
     state, data = on_mesh(mesh, state, data)
-    run = Run(objective, optimizer, state, data, batch_size, key)
+    run = run_of(objective, optimizer, state, data, batch_size, key)
     return looks_at(run, state, steps, every, None, validation, metrics)
+
+
+def run_of(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    data: Any,
+    batch_size: int | None,
+    key: jax.Array | None,
+) -> Run:
+    """Return the run, one that is shared where its arrays lie on several processes."""
+    given = objective, optimizer, state, data, batch_size, key
+    leaves = jax.tree.leaves((state, data))
+    if all(getattr(leaf, "is_fully_addressable", True) for leaf in leaves):
+        return Run(*given)
+    # Here, as it needs all that processes tell each other.
+    from funcgrad.shared_run import SharedRun
+
+    return SharedRun(*given)
 
 
 def looks_at(
@@ -132,7 +137,8 @@ def looks_at(
                 f"metrics need rows to look at, got {listed(list(metrics))} and no "
                 f"validation: pass validation=rows"
             )
-        return _heeded(run, _chunks(run, state, steps, every, until, lambda params: {}))
+        score: Callable[..., dict[str, float]] = lambda params: {}  # noqa: E731
+        return run.heeding_signals(_chunks(run, state, steps, every, until, score))
     if isinstance(validation, Strata):
         raise InputError(
             "must be rows as they are, got Strata: pass what rows() was given",
@@ -148,12 +154,7 @@ def looks_at(
         name: hashable(metric) for name, metric in metrics.items()
     }
     score = partial(scores, metrics, rows=validation)
-    return _heeded(run, _chunks(run, state, steps, every, until, score))
-
-
-def _heeded(run: Run, looks: Generator[Progress]) -> Generator[Progress]:
-    """Return the looks; a signal ends a run for all of the processes that share it."""
-    return looks if run.span is None else run.span.heeding_signals(looks)
+    return run.heeding_signals(_chunks(run, state, steps, every, until, score))
 
 
 def _chunks(
@@ -169,7 +170,7 @@ def _chunks(
     losses: list[np.ndarray] = []
     previous, previous_n = state, 0
     # On several hosts a step's messages take longer than its work.
-    n = 1 if run.span is not None else max(1, WORK_OF_THE_FIRST_CHUNK // run.work)
+    n = 1 if run.is_shared else max(1, WORK_OF_THE_FIRST_CHUNK // run.work)
     run(state, 0)  # compiles, so that the clock sees steps alone
     score(state.params)
     scoring = 0.0
@@ -209,177 +210,6 @@ def _chunks(
                 (steps - done) / speed,
             )  # fmt: skip
             losses = []
-
-
-class Run:
-    """A compiled run: run(state, n <= LONGEST_CHUNK) -> (state, losses).
-
-    span: the processes that share it; None where this one has it alone. Those do as
-        many steps as process 0 asks for.
-    """
-
-    def __init__(
-        self,
-        objective: Objective,
-        optimizer: optax.GradientTransformation,
-        state: State,
-        data: Any,
-        batch_size: int | None,
-        key: jax.Array | None,
-    ):
-        self.objective, self.optimizer = hashable(objective), _hashable(optimizer)
-        self.data, self.batch_size = as_arrays("data", data), batch_size
-        self.span = span_of((state, self.data))
-        self.key = beside(state, key)
-        batch = batch_shapes(self.data, batch_size, key)
-        check_data(self.objective, state.params, self.data, batch)
-        self.work = work_of_a_step(state.params, batch)
-        device = next(iter(jax.tree.leaves(state)[0].devices()))
-        self.chunk = _compiled(
-            self.objective, self.optimizer, batch_size, device.platform,
-            pinned(state), self.span is not None,
-        )  # fmt: skip
-        # Reused, as making one takes as long as 5,000 steps of the smallest net; in the
-        # widest float that is on, which holds those of any narrower one exactly.
-        losses = jnp.zeros(LONGEST_CHUNK, jnp.result_type(float))
-        self.losses = beside(state, losses)
-        if self.span is not None:
-            self._agree(state)
-
-    def __call__(self, state: State, n: int) -> tuple[State, np.ndarray]:
-        if self.span is not None:
-            with lost_in_words():
-                wishes = self.span.wishes(n)
-                (state, self.losses), told = self.chunk(
-                    state, self.losses, self.data, self.key, wishes
-                )
-                n = self.span.heed(np.asarray(told))
-                return state, np.asarray(self.losses)[:n].copy()
-        state, self.losses = self.chunk(state, self.losses, self.data, self.key, n)
-        return state, np.asarray(self.losses)[:n].copy()
-
-    def _agree(self, state: State) -> None:
-        """Raise on all processes unless they are to do the same run."""
-        leaves = jax.tree.leaves(self.data)
-        agree({"data": ", ".join(f"{leaf.dtype}{leaf.shape}" for leaf in leaves)})
-        begins = named_tensors(jax.tree.map(_own_part, state))
-        agree(
-            identity(
-                self.objective, self.optimizer, state, self.data, self.batch_size,
-                self.key,
-            )
-            | {"initial state": checksum(begins.items())}
-        )  # fmt: skip
-
-    def decided(self, *wishes: bool) -> Iterable[bool]:
-        """Return what is to be done of what this process would do by its clock.
-
-        Where several share the run it is what process 0 would.
-        """
-        return wishes if self.span is None else self.span.decided(wishes)
-
-
-def _own_part(leaf: jax.Array) -> jax.Array | int:
-    """Return a leaf that is the same on all processes; of others there is none."""
-    return leaf if leaf.is_fully_replicated else 0
-
-
-# Each kept for the next run alike, and its memory, a megabyte or two, for no more.
-@lru_cache(maxsize=32)
-def _compiled(
-    objective: Objective,
-    optimizer: optax.GradientTransformation,
-    batch_size: int | None,
-    platform: str,
-    placement: tuple[Any, tuple[Any, ...]] | None,
-    is_shared: bool,
-) -> Callable[..., Any]:
-    """Return `_run_chunk` of these as it is compiled for this platform."""
-    chunk = partial(_run_chunk, objective, optimizer, batch_size)
-    # A state that left a chunk placed otherwise would have the next one compiled anew.
-    out: Any = None if placement is None else jax.tree.unflatten(*placement)
-    if is_shared:  # what was wished for lies as the losses do
-        out = (out, out[1])
-    return jax.jit(
-        partial(_run_wished_chunk, chunk) if is_shared else chunk,
-        donate_argnums=1,
-        compiler_options=compiler_options(platform, is_group=False),
-        out_shardings=out,
-    )
-
-
-def _run_wished_chunk(
-    chunk: Callable[..., Any],
-    state: State,
-    losses: jax.Array,
-    data: Any,
-    key: jax.Array | None,
-    wishes: jax.Array,
-) -> tuple[tuple[State, jax.Array], jax.Array]:
-    """Do the chunk that all processes wish for, as `Span` says, and return it."""
-    told = wishes.max(axis=0)
-    n = jnp.where(told[1] > 0, 0, told[0])
-    return chunk(state, losses, data, key, n), told
-
-
-def _run_chunk(
-    objective: Objective,
-    optimizer: optax.GradientTransformation,
-    batch_size: int | None,
-    state: State,
-    losses: jax.Array,
-    data: Any,
-    key: jax.Array | None,
-    n: jax.Array,
-) -> tuple[State, jax.Array]:
-    """Do `n` steps, whose losses fill the first `n` entries of `losses`.
-
-    `n` is traced, so that one executable serves all, and a step has the same bits
-    wherever a run is cut.
-    """
-    step = make_step(objective, optimizer)
-    first, end = state.step, state.step + n
-
-    def steps_until(
-        last: jax.Array,
-        carry: tuple[State, jax.Array],
-        batch_of: Callable[[jax.Array], Any],
-    ) -> tuple[State, jax.Array]:
-        def one(
-            i: jax.Array, carry: tuple[State, jax.Array]
-        ) -> tuple[State, jax.Array]:
-            state, losses = carry
-            state, loss = step(state, batch_of(i))
-            return state, losses.at[i - first].set(loss.astype(losses.dtype))
-
-        return lax.fori_loop(carry[0].step, last, one, carry)
-
-    if batch_size is None:
-        return steps_until(end, (state, losses), whole_batch(data, key))
-
-    shuffled = shuffle(data, batch_size, key)
-    per_epoch = shuffled.per_epoch
-
-    def epoch(carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
-        this_epoch = carry[0].step // per_epoch
-        order = shuffled.order(this_epoch)
-        # Counted from the epoch's first step, since the next one's may be no int32.
-        begin = this_epoch * per_epoch
-        last = begin + jnp.minimum(end - begin, per_epoch)
-        return steps_until(last, carry, lambda i: take(data, order[i - begin]))
-
-    return lax.while_loop(lambda carry: carry[0].step < end, epoch, (state, losses))
-
-
-def _hashable(
-    optimizer: optax.GradientTransformation,
-) -> optax.GradientTransformation:
-    """Return the optimizer, wrapped as `hashable` does where it has no hash."""
-    if has_hash(optimizer):
-        return optimizer
-    return optax.GradientTransformation(
-        partial(optimizer.init), partial(optimizer.update)
-    )
 
 
 def _next_chunk(n: int, seconds: float, scoring: float) -> int:

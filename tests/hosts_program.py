@@ -2,7 +2,8 @@
 
     python hosts_program.py ADDRESS PROCESSES PROCESS WHAT...
 
-ADDRESS is - where there is one process. Integers stay integers, so that all layouts of
+ADDRESS is - where there is one process, and cluster where the environment says which
+it is. Integers stay integers, so that all layouts of
 processes and devices must print the same.
 """
 
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import funcgrad as fg
 from funcgrad import hosts
@@ -90,17 +92,20 @@ def run(what, devices=None, folder=None, process=0):
             objective, SIGN, params, rows, every=5, validation=data, patience=3, **given
         )
         return digest(run)
-    if what in ("folder", "killed", "frozen"):
+    if what in ("folder", "killed", "killed meanwhile", "frozen"):
 
         def dies(now):
             if process == 1 and now.done == 20:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if what == "killed meanwhile" and now.done == 20:
+                time.sleep(30)  # and takes no part in what JAX would see fail
 
         def goes_on(now):
             print("look", flush=True)
             time.sleep(0.05)
 
-        given["progress"] = {"folder": None, "killed": dies, "frozen": goes_on}[what]
+        progress = {"folder": None, "frozen": goes_on}
+        given["progress"] = progress.get(what, dies)
         given["steps"] = 10**6 if what == "frozen" else STEPS
         run = fg.fit(
             objective, SIGN, params, rows, every=10, folder=folder, resume=True, **given
@@ -151,8 +156,41 @@ def unequal(process):
     yield fit(lambda p, b: objective(p, b) + (1.0 if other else 2.0))
     yield fit(params=jax.tree.map(lambda p: p + other, params))
     yield fit(rows=placed(problem(np.int32 if other else np.float32)[2]))
+    devices = np.array(jax.devices())
+    mesh = Mesh(devices[::-1] if other else devices, ("data",))
+    yield fit(rows=fg.rows(mesh, own_rows(mesh, data)))
+    yield fit(params=cut_along(process, params))
     try:
         hosts.agree({"x": str(process)})
+    except ValueError as error:
+        yield str(error)
+
+
+def cut_along(axis, params):
+    """Return them with the first matrix over all devices, along this axis."""
+    w = np.asarray(params[0].w)
+    spec = PartitionSpec(*[None] * axis, "data")
+    whole = NamedSharding(fg.data_mesh(), spec)
+    cut = jax.make_array_from_callback(w.shape, whole, lambda index: w[index])
+    return [params[0]._replace(w=cut), *params[1:]]
+
+
+def refused(process):
+    """Yield what is said of data that cannot be."""
+    objective, params, data = problem()
+    mesh = fg.data_mesh()
+    x, y = own_rows(mesh, data)
+    x[13, 2] = np.nan if process == 1 else 0.0
+    try:
+        fg.fit(objective, SIGN, params, (x, y), steps=1, mesh=mesh)
+    except ValueError as error:
+        yield str(error)
+    rates = {"learning_rate": np.ones(3)}
+    try:
+        fg.train_many(
+            objective, optax.sign_sgd, lambda key: params, rates, placed(data), steps=1,
+            key=key(), mesh=mesh,
+        )  # fmt: skip
     except ValueError as error:
         yield str(error)
 
@@ -165,6 +203,8 @@ def tell(what, process, folder):
         said = [preempted(process, f"{folder}/{what}", getattr(signal, what))]
     elif what == "unequal":
         said = unequal(process)
+    elif what == "refused":
+        said = refused(process)
     else:
         said = [run(what, folder=folder, process=process)]
     for line in said:
@@ -172,7 +212,9 @@ def tell(what, process, folder):
 
 
 def main(address, processes, process, folder, heartbeat, *runs):
-    if address != "-":
+    if address == "cluster":
+        hosts.join(seconds=40, heartbeat=int(heartbeat))
+    elif address != "-":
         hosts.join(
             address, int(processes), int(process), seconds=40, heartbeat=int(heartbeat)
         )

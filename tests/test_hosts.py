@@ -19,13 +19,27 @@ PROGRAM = Path(hosts_program.__file__)
 RUNS = ("full", "batches", "until", "diverged", "patience")
 
 
-def program(*runs, folder, processes=2, heartbeat=20):
+def program(*runs, folder, processes=2, heartbeat=20, address=None):
     """Return the commands of the processes that do these runs."""
-    address = free_address() if processes else "-"
+    address = address or (free_address() if processes else "-")
     return [
         [sys.executable, "-W", "error", str(PROGRAM), address, str(processes),
          str(process), str(folder), str(heartbeat), *runs]
         for process in range(processes or 1)
+    ]  # fmt: skip
+
+
+def in_slurm(commands):
+    """Return the commands in an environment as Slurm sets it, as far as JAX reads it.
+
+    Its coordinator's port is made of the job's number.
+    """
+    job = free_address().rpartition(":")[2]
+    return [
+        ["env", f"SLURM_JOB_ID={job}", "SLURM_STEP_NODELIST=localhost",
+         f"SLURM_NTASKS={len(commands)}", f"SLURM_PROCID={i}", f"SLURM_LOCALID={i}",
+         *command]
+        for i, command in enumerate(commands)
     ]  # fmt: skip
 
 
@@ -43,7 +57,7 @@ def said(found):
 def of_two(tmp_path_factory):
     """Return what two processes of two devices say of each run, and their folder."""
     folder = tmp_path_factory.mktemp("runs")
-    runs = (*RUNS, "seconds", "SIGTERM", "SIGINT", "unequal", "folder")
+    runs = (*RUNS, "seconds", "SIGTERM", "SIGINT", "unequal", "refused", "folder")
     return said(ended(*program(*runs, folder=folder), folder=folder)), folder
 
 
@@ -78,10 +92,28 @@ def test_another_run_on_one_of_them_is_named(of_two):
         re.match(r"all processes must have the same ([\w ]+), got", line)[1]
         for line in first["unequal"]
     ]
-    assert named == ["optimizer", "objective", "initial state", "data", "x"]
+    assert named == [
+        "optimizer", "objective", "initial state", "data", "mesh", "lowered step", "x"
+    ]  # fmt: skip
     assert first["unequal"][-1].startswith(
         "all processes must have the same x, got 0 of process 0 and 1 of process 1: "
     )
+
+
+def test_a_row_that_is_nan_is_named_to_all_as_its_process_knows_it(of_two):
+    (first, second), _ = of_two
+    sentence = "data must be finite, got nan at data[0][13, 2]: "
+    assert first["refused"][0].startswith(f"process 1 cannot go on: {sentence}")
+    assert second["refused"][0].startswith(sentence)
+
+
+def test_train_many_wants_all_rows_on_each_process(of_two):
+    (first, second), _ = of_two
+    assert first["refused"][1] == second["refused"][1] == (
+        "data must be whole on every process, which trains some of the members on all "
+        "rows, got arrays that lie on 2 processes: pass them as they were before "
+        "rows(), replicate() or shard()"
+    )  # fmt: skip
 
 
 def test_a_run_of_two_goes_on_in_one(of_two):
@@ -117,6 +149,20 @@ def test_a_process_that_is_killed_ends_the_others_and_another_layout_goes_on(tmp
         )
     )
     assert told["folder"] == [hosts_program.run("batches", devices=1)]
+
+
+@pytest.mark.exhaustive
+def test_a_process_of_a_cluster_that_is_killed_ends_the_others_too(tmp_path):
+    """Far sooner than the heartbeat."""
+    commands = program(
+        "killed meanwhile", folder=tmp_path, heartbeat=60, address="cluster"
+    )
+    with started(*in_slurm(commands), folder=tmp_path) as (a, b):
+        assert b.wait() == -signal.SIGKILL
+        killed = time.monotonic()
+        assert a.wait() == hosts.RESUME, a.output()
+        assert time.monotonic() - killed < 5
+        assert "process 1 of this run is gone" in a.output()[1]
 
 
 @pytest.mark.exhaustive
@@ -174,7 +220,6 @@ def test_one_process_agrees_with_itself_and_waits_for_nobody():
     assert hosts.first_does("here", lambda: 3) == 3
     with pytest.raises(fg.errors.InputError, match="no"), hosts.together():
         raise fg.errors.InputError("no")
-    assert hosts.span_of(jax.numpy.ones(3)) is None
 
 
 def test_other_errors_of_jax_are_no_lost_process():

@@ -19,3 +19,18 @@ def test_importing_touches_no_device():
     assert done.stdout == "imported\n", done.stderr
     assert done.returncode != 0
     assert "no_such_platform" in done.stderr
+
+
+def test_what_most_runs_never_need_is_not_imported():
+    """Each of these takes milliseconds, of every program that imports funcgrad."""
+    late = {
+        "funcgrad.cli", "funcgrad.data", "funcgrad.hosts", "funcgrad.shared_run",
+        "funcgrad.tasks", "funcgrad.testing", "jax.experimental.multihost_utils",
+        "matplotlib", "polars", "reference",
+    }  # fmt: skip
+    program = "import sys, funcgrad; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "funcgrad.fitting" in done.stdout.split()
+    assert late & set(done.stdout.split()) == set()

@@ -8,7 +8,12 @@ import pytest
 from processes import free_address
 
 from funcgrad.errors import InputError
-from funcgrad.roll_call import LostError, call_the_roll, first_difference
+from funcgrad.hosts.roll_call import (
+    LostError,
+    call_among,
+    call_the_roll,
+    first_difference,
+)
 
 FACTS = {"jax": "1"}
 
@@ -96,6 +101,52 @@ def test_a_process_that_is_gone_is_seen_and_one_that_said_so_is_not(rolls):
     rolls[2].say_goodbye()
     rolls[2].lines[0].socket.close()
     assert rolls[0].gone() == [1]
+
+
+@pytest.fixture
+def among(monkeypatch):
+    """Return a function that lets two processes call the roll at a host's name."""
+
+    def call(host):
+        monkeypatch.setattr(socket, "gethostname", lambda: host)
+        told, both = ["", ""], threading.Barrier(2)
+        found = [None, None]
+
+        def go(process):
+            def exchange(text):
+                both.wait(20)
+                told[process] = text
+                both.wait(20)
+                return list(told)
+
+            try:
+                found[process] = call_among(2, process, exchange, 1.0)
+            except InputError as error:
+                found[process] = error
+
+        threads = [threading.Thread(target=go, args=(p,)) for p in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        return found
+
+    return call
+
+
+def test_those_that_know_each_other_find_process_0_at_its_host(among):
+    rolls = among("127.0.0.1")
+    assert [roll.process for roll in rolls] == [0, 1]
+    assert meet(rolls, "a checkpoint", 5) == ["all"] * 2
+    rolls[1].lines[0].socket.close()
+    assert rolls[0].gone() == [1]
+    rolls[0].lines[1].socket.close()
+
+
+def test_all_hear_that_one_does_not_reach_process_0(among):
+    errors = among("no-such-host.invalid")
+    (said,) = {str(error) for error in errors}
+    assert "process 1 did not come within 1 s" in said
 
 
 def test_a_port_that_is_taken():

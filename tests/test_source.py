@@ -19,7 +19,7 @@ PUBLIC_ALL_THE_SAME = {
 # From the bottom up; an arrow may go down or stay on its floor.
 FLOORS = (
     ("arguments", "errors", "version", "files", "jaxprs", "notebook", "permutation"),
-    ("roll_call", "hosts"),
+    ("hosts",),
     ("fast",),
     ("model", "mlp", "gpt", "gpt_checks", "losses", "regularization"),
     (
@@ -34,7 +34,7 @@ FLOORS = (
         "sampling",
     ),
     ("checkpoint", "run_identity", "run_folder", "shared_folder"),
-    ("watching", "fitting"),
+    ("compiled_run", "shared_run", "watching", "fitting"),
     ("ensemble", "plots", "data", "testing"),
     ("tasks",),
     ("cli",),

@@ -114,3 +114,81 @@ def test_labels_are_looked_at_where_rows_are_in_strata():
             fg.objective(model, fg.hinge), optax.sgd(0.1), model.init(KEY), data,
             steps=1, mesh=fg.data_mesh(1), progress=None,
         )  # fmt: skip
+
+
+# An objective of one's own, of 37 rows ------------------------------------------------
+
+MODEL = fg.mlp([2, 1], final_activation=fg.linear)
+ROWS = (np.ones((37, 2), np.float32), np.ones((37, 1), np.float32))
+
+
+def of_two(params, batch):
+    x, y = batch
+    return jnp.mean((MODEL.apply(params, x) - y) ** 2)
+
+
+def that_leaves_weights_out(params, batch):
+    return of_two(params, batch[:2])
+
+
+def with_weights(params, batch):
+    x, y, weights = batch
+    return jnp.sum(weights * ((MODEL.apply(params, x) - y) ** 2)[:, 0])
+
+
+def with_a_bug(params, batch):
+    return batch[0] @ jnp.ones(3)
+
+
+def run_by(how, objective, rows, **given):
+    mesh, params = fg.data_mesh(1), MODEL.init(KEY)
+    given |= {"steps": 1, "key": KEY}
+    if how == "fit":
+        fg.fit(objective, optax.sgd(0.1), params, rows, mesh=mesh, **given)
+    elif how == "train":
+        state = fg.init_state(params, optax.sgd(0.1))
+        placed = fg.rows(mesh, rows)
+        jax.jit(
+            lambda state: fg.train(objective, optax.sgd(0.1), state, placed, **given)
+        )(state)
+    else:
+        rates = {"learning_rate": jnp.ones(2)}
+        fg.train_many(
+            objective, optax.sgd, MODEL.init, rates, fg.rows(mesh, rows), **given
+        )
+
+
+@pytest.mark.parametrize("how", ["fit", "train", "train_many"])
+@pytest.mark.parametrize(
+    ("objective", "got"),
+    [
+        (of_two, r"ValueError: too many values to unpack \(expected 2.*\)"),
+        (that_leaves_weights_out, "one that leaves them out"),
+    ],
+)
+def test_an_objective_of_ones_own_is_told_of_weights(objective, got, how):
+    with pytest.raises(
+        ValueError,
+        match=rf"^objective must take \(x, target, weights\), as 37 rows do not fill 8 "
+        rf"strata alike, got {got}: weigh each row, or pass a batch_size, or a "
+        rf"multiple of 8 rows",
+    ):
+        run_by(how, objective, ROWS)
+
+
+@pytest.mark.parametrize("how", ["fit", "train", "train_many"])
+def test_one_that_takes_them_or_needs_none_runs_and_a_bug_of_its_own_is_raised(how):
+    run_by(how, with_weights, ROWS)
+    run_by(how, of_two, ROWS, batch_size=8)
+    run_by(how, of_two, jax.tree.map(lambda leaf: leaf[:32], ROWS))
+    with pytest.raises(TypeError, match="dot_general"):
+        run_by(how, with_a_bug, ROWS)
+
+
+def test_a_row_that_is_nan_is_named_as_it_was_given():
+    x, y = (leaf.copy() for leaf in ROWS)
+    x[30, 1] = np.nan
+    with pytest.raises(
+        ValueError, match=r"^data must be finite, got nan at data\[0\]\[30, 1\]:"
+    ):
+        run_by("fit", fg.objective(MODEL, fg.mean_squared_error), (x, y))

@@ -75,7 +75,7 @@ def _run(given: Sequence[str]) -> int:
     from funcgrad.cli.app import app
     from funcgrad.cli.terminal import Stopped, emit
     from funcgrad.errors import InputError, shown
-    from funcgrad.roll_call import LostError
+    from funcgrad.hosts.roll_call import LostError
 
     try:
         code = app(given, "funcgrad", standalone_mode=False, obj=given) or 0

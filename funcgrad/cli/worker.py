@@ -79,7 +79,7 @@ def begin_work() -> None:
         os.dup2(native, number)
 
     logger = logging.getLogger("funcgrad.hosts")
-    logger.addHandler(_Noting())
+    logger.addHandler(_Noting(logging.CRITICAL))  # which end the process
     logger.propagate = False
 
     def wait() -> None:

@@ -16,9 +16,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from problems import same_bits
 
 import funcgrad as fg
+from funcgrad.compiled_run import Run
 from funcgrad.run_identity import identity
 from funcgrad.testing import assert_gradients, check_gradients
-from funcgrad.watching import Run
 
 KEY = jax.random.key(3)
 NUMBERS = (1, 2, 4, 8)

@@ -5,7 +5,9 @@ coordinator is taken, too few come, or two say that they are the same. So all ca
 that port first, over plain TCP, and tell who they are. They say a line of JSON each and
 hear one, `{}` where all is well; no data of a run goes this way.
 
-The connections stay, to wait for each other with an end to it: `meet`.
+The connections stay, to wait for each other with an end to it, `meet`, and to see at
+once that a process is gone. For these alone the roll is called later, `call_among`,
+where a cluster has told JAX who is there.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -165,6 +167,32 @@ def call_the_roll(
     for _, line in callers:
         line.say({})
     return Roll(0, dict(callers))
+
+
+def call_among(
+    processes: int,
+    process: int,
+    exchange: Callable[[str], list[str]],
+    seconds: float,
+) -> Roll:
+    """Return the roll of processes that can tell each other texts, by `exchange`.
+
+    Process 0 listens at a free port of its host. All raise an `InputError` where one of
+    them does not reach it by the host's name.
+    """
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+    place = exchange(f"{socket.gethostname()}:{port}")[0]
+    said = ""
+    try:
+        roll = call_the_roll(place, processes, process, {}, seconds)
+    except InputError as error:
+        roll, said = Roll(process, {}), str(error)
+    if told := [text for text in exchange(said) if text]:
+        for line in roll.lines.values():
+            line.socket.close()
+        raise InputError(told[0])
+    return roll
 
 
 def first_difference(facts: Mapping[int, Mapping[str, str]]) -> str | None:
