@@ -1,0 +1,90 @@
+"""Programs as they are trained pass by identity; fused parts with mistakes do not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fused_rules import MISTAKES, transformer
+from large_programs import LIBRARIES, PROGRAMS, mlp
+from model_mutants import largest_difference
+
+from funcgrad.testing import at_size, check_gradients, identity
+from funcgrad.testing.program import trace
+
+
+def judged(f, *args, **options):
+    return at_size.judge(trace(f, args, **options), given="grad" in options)
+
+
+SIZES = {"lstm": {"steps": 200}}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_as_it_is_trained_passes(name):
+    f, args = PROGRAMS[name](**SIZES.get(name, {}))
+    report = judged(f, *args)
+    assert report.ok, str(report)
+    assert report.notes == ()
+    assert all(np.isfinite(leaf.bound) for leaf in report.leaves)
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_net_of_another_library_passes_as_it_comes(name):
+    pytest.importorskip(name, reason=f"{name} is not installed")
+    f, args = LIBRARIES[name]()
+    report = judged(f, *args)
+    assert report.ok, str(report)
+
+
+def test_a_transformer_whose_parts_are_fused_by_hand_passes():
+    f, args = transformer(layers=2)
+    report = judged(f, *args)
+    assert report.ok, str(report)
+    assert report.notes == ()
+
+
+EVERY = [(part, mistake) for part, names in MISTAKES.items() for mistake in names]
+BRIEF = (("flash_attention", "no mask in v's g"), ("layer_norm", "no epsilon"))
+
+
+@pytest.mark.parametrize(
+    ("part", "mistake"),
+    [
+        pytest.param(*x, marks=() if x in BRIEF else pytest.mark.exhaustive)
+        for x in EVERY
+    ],
+)
+def test_a_mistake_in_a_fused_part_is_named(part, mistake):
+    f, args = transformer(part, mistake)
+    report = judged(f, *args)
+    assert report.verdict == "rule", str(report)
+    assert "custom_vjp `fused`" in report.culprit
+
+
+def test_every_mistake_is_one():
+    """Float64 tells each apart from the right gradient."""
+    assert len(EVERY) >= 20
+    with jax.enable_x64(True):
+        f, args = transformer()
+        right = jax.tree.leaves(jax.grad(f)(*args))
+        for part, mistake in EVERY:
+            wrong, _ = transformer(part, mistake)
+            made = jax.tree.leaves(jax.grad(wrong)(*args))
+            assert largest_difference(right, made) > 1e-6, (part, mistake)
+
+
+@pytest.mark.parametrize("p", [103, 251])
+def test_small_primes_miss_wrong_nets_as_often_as_one_in_p(p, monkeypatch):
+    """Each draw is a trial with chance 1 / p; four standard errors either way."""
+    f, args = mlp(rows=2, width=3, labels=2)
+
+    def wrong(*args):
+        *same, (w, b) = jax.grad(f)(*args)
+        return [*same, (w, 2 * b)]
+
+    program = trace(f, args, grad=wrong)
+    monkeypatch.setattr(identity, "draw_prime", lambda *a, **b: p)
+    decided, n = identity.decide(program), 1000
+    draw = identity.draws(program, decided, identity.MODELS[0], {})
+    missed = sum(draw() for _ in range(n))
+    assert abs(missed - n / p) < 4 * np.sqrt(n / p)
