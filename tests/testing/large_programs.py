@@ -176,7 +176,7 @@ def gpt(rows=3, context=6, width=8, layers=1, tokens=7):
 
 
 def equinox_net(rows=2, size=8, width=4):
-    """A convolution, pooling, attention, a GRU and norms of Equinox."""
+    """Return a net of a convolution, pooling, attention, a GRU and norms."""
     eqx = importlib.import_module("equinox")
     keys = iter(jax.random.split(jax.random.key(0), 8))
 
@@ -218,7 +218,7 @@ def equinox_net(rows=2, size=8, width=4):
 
 
 def nnx_net(rows=4, size=8, width=4):
-    """A convolution, batch norm, dropout, attention and a recurrent net of Flax NNX."""
+    """Return a net of a convolution, batch norm, dropout, attention and an LSTM."""
     nnx = importlib.import_module("flax.nnx")
 
     class Net(nnx.Module):
@@ -246,7 +246,7 @@ def nnx_net(rows=4, size=8, width=4):
 
 
 def linen_net(rows=4, size=8, width=4):
-    """A convolution, batch norm, dropout, attention and a recurrent net of Linen."""
+    """Return a net of convolutions, norms, dropout, attention and a GRU."""
     nn = importlib.import_module("flax.linen")
 
     class Net(nn.Module):

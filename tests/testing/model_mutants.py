@@ -26,26 +26,27 @@ CALLS = (
 
 
 class Mutant(NamedTuple):
-    """The equation, by its place in each program that calls the next; and what to do."""
+    """An equation, by its place in each program that calls the next, and what to do."""
 
     at: tuple[int, ...]
     mutation: str
 
 
 class Step(NamedTuple):
-    """An equation with its numbers; `before` are arrays that were made earlier."""
+    """An equation with its numbers; `before` are variables with what they hold."""
 
     eqn: Any
     inputs: list[Any]
     out: Any
-    before: list[Any]
+    before: list[tuple[Any, Any]]
 
     def again(self, *inputs):
         params = self.eqn.primitive.get_bind_params(self.eqn.params)
-        return self.eqn.primitive.bind(*inputs, **params)
+        out = self.eqn.primitive.bind(*inputs, **params)
+        return out[0] if self.eqn.primitive.multiple_results else out
 
 
-# Mutations: each returns a wrong result, or None where it does not fit ------------------
+# Mutations: each returns a wrong result, or None where it does not fit ----------------
 
 
 def _is(step, *names):
@@ -71,7 +72,8 @@ def dropped_term(step):
 def swapped(step):
     if _is(step, "sub", "div", "dot_general", "pow"):
         a, b = step.inputs
-        return step.again(b, a) if a.shape == b.shape else None
+        alike = a.shape == b.shape and a.dtype == b.dtype
+        return step.again(b, a) if alike else None
     if _is(step, "select_n") and len(step.inputs) == 3:
         return step.again(step.inputs[0], step.inputs[2], step.inputs[1])
     return None
@@ -102,8 +104,8 @@ def stale(step):
     for i, x in enumerate(step.inputs):
         if not _is_array(x) or not x.ndim:
             continue
-        for old in reversed(step.before):
-            if old.shape == x.shape and not any(old is y for y in step.inputs):
+        for v, old in reversed(step.before):
+            if old.shape == x.shape and not any(v is own for own in step.eqn.invars):
                 return step.again(*step.inputs[:i], old, *step.inputs[i + 1 :])
     return None
 
@@ -146,7 +148,7 @@ def evaluate(
     jaxpr, consts = opened(program)
     env = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, inputs, strict=True))
-    before = [x for x in inputs if _is_array(x)]
+    before = [(v, x) for v, x in env.items() if _is_array(x)]
     for i, eqn in enumerate(jaxpr.eqns):
         values = [x.val if isinstance(x, core.Literal) else env[x] for x in eqn.invars]
         here = (*above, i)
@@ -165,8 +167,9 @@ def evaluate(
                     visit(here, step)
                 if mutant is not None and mutant.at == here:
                     out = [MUTATIONS[mutant.mutation](step)]
-        before += [x for x in out if _is_array(x)]
-        env.update(zip(eqn.outvars, out, strict=True))
+        made = list(zip(eqn.outvars, out, strict=True))
+        before += [(v, x) for v, x in made if _is_array(x)]
+        env.update(made)
     return [x.val if isinstance(x, core.Literal) else env[x] for x in jaxpr.outvars]
 
 

@@ -1,14 +1,13 @@
 """Programs as they are trained pass by identity; fused parts with mistakes do not."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from fused_rules import MISTAKES, transformer
 from large_programs import LIBRARIES, PROGRAMS, mlp
 from model_mutants import largest_difference
 
-from funcgrad.testing import at_size, check_gradients, identity
+from funcgrad.testing import at_size, identity
 from funcgrad.testing.program import trace
 
 
