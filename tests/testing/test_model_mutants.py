@@ -106,3 +106,57 @@ def test_every_mutation_fits_somewhere_and_1000_mutants_are_there():
     assert sum(map(len, all_of_them.values())) >= 1000
     kinds = {m.mutation for found in all_of_them.values() for m in found}
     assert kinds == set(MUTATIONS)
+
+
+# Shares at a tie ----------------------------------------------------------------------
+
+
+def sharing(share):
+    """Return relu with this slope at 0."""
+
+    @jax.custom_jvp
+    def relu(x):
+        return jnp.maximum(x, 0)
+
+    @relu.defjvp
+    def _(primals, tangents):
+        (x,), (t,) = primals, tangents
+        return relu(x), t * jnp.where(x == 0, share, jnp.where(x > 0, 1.0, 0.0))
+
+    return relu
+
+
+def pooling(share):
+    """Return the largest of each row, where each that is largest gets this share."""
+
+    @jax.custom_vjp
+    def largest(x):
+        return x.max(-1)
+
+    def backward(kept, g):
+        x, y = kept
+        return (g[..., None] * share * (x == y[..., None]),)
+
+    largest.defvjp(lambda x: (y := largest(x), (x, y)), backward)
+    return largest
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0, -0.25, 1.25, 2.0])
+@pytest.mark.parametrize("part", ["relu", "max"])
+def test_a_share_at_a_tie_lies_between_the_sides(part, share):
+    """Of two that are equally large, each may have anything between 0 and 1."""
+    draw = Draw()
+    params = [(draw(4, 6), jnp.zeros(6)), (draw(3, 2), jnp.zeros(2))]
+    x = jnp.concatenate([draw(3, 4), jnp.zeros((1, 4))])  # the last row is tied
+
+    def f(params, x):
+        (w1, b1), (w2, b2) = params
+        h = x @ w1 + b1
+        pairs = h.reshape(4, 3, 2)
+        h = sharing(share)(h)[:, :3] if part == "relu" else pooling(share)(pairs)
+        return (jnp.tanh(h @ w2 + b2) ** 2).sum()
+
+    # One of two has the other share.
+    program = trace(f, (params, x))
+    report = at_size.judge(program, given=False)
+    assert report.ok == (0 <= share <= 1), str(report)
