@@ -1,9 +1,10 @@
 """Programs as they are trained pass by identity; fused parts with mistakes do not."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from fused_rules import MISTAKES, transformer
+from fused_rules import MISTAKES, flash_attention, transformer
 from large_programs import LIBRARIES, PROGRAMS, mlp
 from model_mutants import largest_difference
 
@@ -87,3 +88,27 @@ def test_small_primes_miss_wrong_nets_as_often_as_one_in_p(p, monkeypatch):
     draw = identity.draws(program, decided, identity.MODELS[0], {})
     missed = sum(draw() for _ in range(n))
     assert abs(missed - n / p) < 4 * np.sqrt(n / p)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_an_overflow_of_the_float_type_is_a_pole(dtype):
+    def f(x):
+        y = jnp.exp(x)
+        return (y * y).sum()
+
+    size = np.log(float(jnp.finfo(dtype).max))
+    report = judged(f, jnp.array([1.0, 0.75 * size], dtype))
+    assert report.verdict == "pole", str(report)
+    assert "leaves the range of its float type" in report.culprit
+    assert judged(f, jnp.array([1.0, 0.25 * size], dtype)).ok
+
+
+def test_a_net_through_flash_attention_needs_its_maxima_held():
+    """That they change nothing holds for the sums that they shift, not for cut ones."""
+    draw = np.random.RandomState(0)
+    q, k, v = (jnp.asarray(draw.randn(2, 8, 4)) for _ in range(3))
+    program = trace(flash_attention(), (q, k, v), (0, 1, 2))
+    found = identity.test(program, identity.decide(program))
+    assert found.model is identity.MODELS[4]
+    program = trace(flash_attention("no sum of o g"), (q, k, v), (0, 1, 2))
+    assert identity.test(program, identity.decide(program)).model is None
