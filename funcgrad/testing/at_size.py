@@ -274,10 +274,13 @@ def _makes_nan(place: Place, inputs: list[Any], outputs: list[Any]) -> bool:
 
 
 def _overflows(place: Place, inputs: list[Any], outputs: list[Any]) -> bool:
+    def beyond(x: np.ndarray, dtype: Any) -> bool:
+        most = float(ml_dtypes.finfo(dtype).max)
+        return bool((np.isfinite(x) & (np.abs(x) > most)).any())
+
     return any(
-        _is_float64(x) and (np.abs(x) > float(ml_dtypes.finfo(v.aval.dtype).max)).any()
+        _is_float64(x) and is_float(v.aval) and beyond(x, v.aval.dtype)
         for v, x in zip(place.eqn.outvars, outputs, strict=True)
-        if is_float(v.aval)
     )
 
 

@@ -20,7 +20,8 @@ SHARE = 10
 
 # Of so many mutants of a model one is tried.
 EVERY = {
-    "mlp": 1, "adam_step": 2, "gpt": 11, "resnet": 17, "u_net": 7, "lstm": 11, "fused": 17
+    "mlp": 1, "adam_step": 2, "gpt": 11, "resnet": 17, "u_net": 7, "lstm": 11,
+    "fused": 17,
 }  # fmt: skip
 
 # A gradient in float64 is right to 1e-15, and the smallest mutation is 2^-20; but its
