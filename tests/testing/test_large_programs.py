@@ -8,7 +8,7 @@ from fused_rules import MISTAKES, flash_attention, transformer
 from large_programs import LIBRARIES, PROGRAMS, mlp
 from model_mutants import largest_difference
 
-from funcgrad.testing import at_size, identity
+from funcgrad.testing import at_size, identity, verdict
 from funcgrad.testing.program import trace
 
 
@@ -36,9 +36,10 @@ def test_a_net_of_another_library_passes_as_it_comes(name):
     assert report.ok, str(report)
 
 
-def test_a_transformer_whose_parts_are_fused_by_hand_passes():
-    f, args = transformer(layers=2)
-    report = judged(f, *args)
+@pytest.mark.parametrize("method", [verdict, at_size])
+def test_a_transformer_whose_parts_are_fused_by_hand_passes(method):
+    f, args = transformer()
+    report = method.judge(trace(f, args), given=False)
     assert report.ok, str(report)
     assert report.notes == ()
 
