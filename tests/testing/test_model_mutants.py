@@ -2,7 +2,7 @@
 
 The gradient of a model is judged with one equation changed. Whether that makes a
 difference is told by JAX's own float64 gradient of the model, which differences
-confirm. All of `EVERY` are 1,500 mutants; CI takes one of `SHARE` of them.
+confirm. All of `EVERY` are 1,400 mutants; CI takes one of `SHARE` of them.
 """
 
 import jax
@@ -42,7 +42,10 @@ def tried(name, program):
 
 @pytest.mark.parametrize(
     "name",
-    ["adam_step", *(pytest.param(n, marks=pytest.mark.exhaustive) for n in EVERY)],
+    [
+        "mlp",
+        *(pytest.param(n, marks=pytest.mark.exhaustive) for n in EVERY if n != "mlp"),
+    ],
 )
 def test_every_wrong_mutant_of_a_model_is_caught(name, record_property):
     with jax.enable_x64(True):
@@ -75,7 +78,13 @@ def test_every_wrong_mutant_of_a_model_is_caught(name, record_property):
     record_property("mutants of one model caught", found["wrong"])
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mlp",
+        *(pytest.param(n, marks=pytest.mark.exhaustive) for n in EVERY if n != "mlp"),
+    ],
+)
 def test_the_gradient_that_tells_mutants_apart_agrees_with_differences(name):
     with jax.enable_x64(True):
         program, inputs, f, args = program_of(name)
@@ -145,7 +154,7 @@ def pooling(share):
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0, -0.25, 1.25, 2.0])
 @pytest.mark.parametrize("part", ["relu", "max"])
 def test_a_share_at_a_tie_lies_between_the_sides(part, share):
-    """Of two that are equally large, each may have anything between 0 and 1."""
+    """Each element is held against its own slopes from either side."""
     draw = Draw()
     params = [(draw(4, 6), jnp.zeros(6)), (draw(3, 2), jnp.zeros(2))]
     x = jnp.concatenate([draw(3, 4), jnp.zeros((1, 4))])  # the last row is tied
@@ -157,7 +166,6 @@ def test_a_share_at_a_tie_lies_between_the_sides(part, share):
         h = sharing(share)(h)[:, :3] if part == "relu" else pooling(share)(pairs)
         return (jnp.tanh(h @ w2 + b2) ** 2).sum()
 
-    # One of two has the other share.
     program = trace(f, (params, x))
     report = at_size.judge(program, given=False)
     assert report.ok == (0 <= share <= 1), str(report)
