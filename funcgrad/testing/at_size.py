@@ -7,11 +7,13 @@ then looked for equation by equation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
+from funcgrad.jaxprs import is_float
 from funcgrad.testing import adjoint_bound, culprit, identity, size
 from funcgrad.testing.compare import rule_is_wrong
 from funcgrad.testing.control import Place
@@ -44,6 +46,11 @@ def judge(program: Program, *, given: bool) -> GradientReport:
     notes: list[str] = []
     if not decided.finite:
         return _report(program, decided, "pole", [], _pole(program))
+    if not all(np.isfinite(v.astype(np.float64)).all() for v in program.values):
+        overflow = _first(program, _overflows)
+        if overflow is not None:
+            why = f"{culprit.describe(overflow)}\n  leaves the range of its float type"
+            return _report(program, decided, "pole", [], why)
     tested = identity.test(program, decided, MODELS[:1])
     difference = [0.0] * len(program.variables)
     verdict, why = "ok", ""
@@ -236,25 +243,49 @@ def _judge_ties(program: Program, decided: Decided) -> str:
 
 def _pole(program: Program) -> str:
     """Return the equation of the gradient at which floats stop being finite."""
-    found: list[str] = []
+    place = _first(program, _makes_nan)
+    if place is None:
+        return "an infinity is made on the way"
+    return f"{culprit.describe(place)}\n  makes a NaN"
+
+
+def _first(
+    program: Program, test: Callable[[Place, list[Any], list[Any]], bool]
+) -> Place | None:
+    """Return the first equation of the gradient, run in float64, that passes a test."""
+    found: list[Place] = []
 
     def hook(place: Place, inputs: list[Any], outputs: list[Any]) -> None:
-        def bad(arrays: list[Any]) -> bool:
-            return any(
-                isinstance(x, np.ndarray)
-                and x.dtype == np.float64
-                and np.isnan(x).any()
-                for x in arrays
-            )
-
-        if not found and bad(outputs) and not bad(inputs):
-            found.append(f"{culprit.describe(place)}\n  makes a NaN")
+        if not found and test(place, inputs, outputs):
+            found.append(place)
 
     floats = identity.Floats()
     variables = [floats.lift(x) for x in program.variables]
     inputs = [*variables, *identity.constants(program, floats)]
     Walk(floats, identity.Path(), hook=hook).run(program.bound, inputs)
-    return found[0] if found else "an infinity is made on the way"
+    return found[0] if found else None
+
+
+def _makes_nan(place: Place, inputs: list[Any], outputs: list[Any]) -> bool:
+    def bad(arrays: list[Any]) -> bool:
+        return any(_is_float64(x) and np.isnan(x).any() for x in arrays)
+
+    return bad(outputs) and not bad(inputs)
+
+
+def _overflows(place: Place, inputs: list[Any], outputs: list[Any]) -> bool:
+    def beyond(x: np.ndarray, dtype: Any) -> bool:
+        most = float(ml_dtypes.finfo(dtype).max)
+        return bool((np.isfinite(x) & (np.abs(x) > most)).any())
+
+    return any(
+        _is_float64(x) and is_float(v.aval) and beyond(x, v.aval.dtype)
+        for v, x in zip(place.eqn.outvars, outputs, strict=True)
+    )
+
+
+def _is_float64(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype == np.float64
 
 
 # The report ---------------------------------------------------------------------------
@@ -283,7 +314,8 @@ def _report(
         leaf_verdict = verdict
         if verdict == "rule" and difference is not None:
             leaf_verdict = "rule" if difference[i] > _CLEAR else "ok"
-        if verdict == "pole" and np.isfinite(decided.values[i]).all():
+        made = decided.values[i], program.values[i].astype(np.float64)
+        if verdict == "pole" and all(np.isfinite(x).all() for x in made):
             leaf_verdict = "ok"
         leaf = _leaf(program, decided, i, path, leaf_verdict, rounding, difference)
         leaves.append(leaf)

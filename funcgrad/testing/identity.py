@@ -159,7 +159,9 @@ def _holds(
 
     def primal(maxima: str, tangents: list[Any]) -> int:
         moving = Tangents(numbers, maxima)
-        walk = Walk(moving, decided.primal.replay(), cut=model.cut)
+        # exp(x - m) / sum exp(x - m) does not vary with m, but the sum cut does.
+        cut = () if maxima == "injected" else model.cut
+        walk = Walk(moving, decided.primal.replay(), cut=cut)
         start = [Moving(x, t) for x, t in zip(point, tangents, strict=True)]
         outputs = walk.run(program.primal, [*start, *constants(program, moving)])
         ties.update(walk.ties)
