@@ -61,6 +61,7 @@ def of_two(tmp_path_factory):
     return said(ended(*program(*runs, folder=folder), folder=folder)), folder
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("run", RUNS)
 def test_two_processes_do_the_run_of_one_to_the_bit(run, of_two):
     (first, second), _ = of_two
@@ -74,6 +75,7 @@ def test_process_0s_clock_ends_a_run_for_all(of_two):
     assert int(first["seconds"][0].split()[0]) > 1  # that of process 1 was over at once
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_to_one_ends_all_at_one_step_with_one_checkpoint(name, of_two):
     (first, second), folder = of_two
@@ -85,6 +87,7 @@ def test_a_signal_to_one_ends_all_at_one_step_with_one_checkpoint(name, of_two):
     ]
 
 
+@pytest.mark.exhaustive
 def test_another_run_on_one_of_them_is_named(of_two):
     (first, second), _ = of_two
     assert first["unequal"] == second["unequal"]
@@ -100,6 +103,7 @@ def test_another_run_on_one_of_them_is_named(of_two):
     )
 
 
+@pytest.mark.exhaustive
 def test_a_row_that_is_nan_is_named_to_all_as_its_process_knows_it(of_two):
     (first, second), _ = of_two
     sentence = "data must be finite, got nan at data[0][13, 2]: "
@@ -107,6 +111,7 @@ def test_a_row_that_is_nan_is_named_to_all_as_its_process_knows_it(of_two):
     assert second["refused"][0].startswith(sentence)
 
 
+@pytest.mark.exhaustive
 def test_train_many_wants_all_rows_on_each_process(of_two):
     (first, second), _ = of_two
     assert first["refused"][1] == second["refused"][1] == (
@@ -116,6 +121,7 @@ def test_train_many_wants_all_rows_on_each_process(of_two):
     )  # fmt: skip
 
 
+@pytest.mark.exhaustive
 def test_a_run_of_two_goes_on_in_one(of_two):
     """It is complete; 20 steps more are those of a run of one to the bit."""
     _, folder = of_two
@@ -131,6 +137,7 @@ def test_a_run_of_two_goes_on_in_one(of_two):
     assert run.history.looks["step"].tolist() == [10, 20, 30, 40, 50, 60]
 
 
+@pytest.mark.exhaustive
 def test_a_process_that_is_killed_ends_the_others_and_another_layout_goes_on(tmp_path):
     with started(*program("killed", folder=tmp_path), folder=tmp_path) as (a, b):
         assert b.wait() == -signal.SIGKILL

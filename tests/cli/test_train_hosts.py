@@ -196,6 +196,7 @@ def test_a_cluster_is_asked_and_one_that_is_none_is_a_sentence(tmp_path):
         )
 
 
+@pytest.mark.exhaustive
 def test_another_count_is_a_sentence_for_all(tmp_path):
     with started(
         *commands("--out", "run", counts=[2, 3]), folder=tmp_path
