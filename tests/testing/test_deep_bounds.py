@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.testing import identity, verdict
+from funcgrad.testing import adjoint_bound, identity, rounding, verdict
 from funcgrad.testing.control import Uncovered
 from funcgrad.testing.program import trace
 
@@ -72,7 +72,13 @@ def test_what_is_outside_the_bound_is_the_compilers_fault():
 
 
 def test_what_is_unusual_is_noted():
-    report = judged(broken(traced("float32"), 0.7)[0])
+    program = traced("float32")
+    decided = identity.decide(program)
+    k = int(np.argmax(np.abs(decided.values[3])))
+    recorded = adjoint_bound.record(program, decided)
+    values = [v.copy() for v in program.values]
+    values[3].flat[k] += rounding.of_element(recorded, 3, k).worst / 2
+    report = judged(program._replace(values=values))
     assert report.ok, str(report)
     assert any("times what is usual" in note for note in report.notes)
 
