@@ -20,7 +20,7 @@ import numpy as np
 
 from funcgrad.testing.control import Place
 from funcgrad.testing.identity import Decided, constants
-from funcgrad.testing.numbers.tape import Tape, Taped
+from funcgrad.testing.numbers.tape import Shaken, Tape, Taped
 from funcgrad.testing.program import Program
 from funcgrad.testing.whole_walk import Walk
 
@@ -80,6 +80,15 @@ def bound(recorded: Recorded, weights: list[np.ndarray | None]) -> Bound:
         recorded.tape.back(seeds, visit)
     place = max(parts.values(), key=lambda p: p[0], default=(0.0, None))[1]
     return Bound(worst, typical**0.5, place)
+
+
+def shaken(program: Program, decided: Decided, seed: int) -> list[np.ndarray]:
+    """Return the gradient in float64, each rounding off by chance as is typical."""
+    tape = Shaken(seed)
+    walk = Walk(tape, decided.gradient.replay(), before=tape.at)
+    variables = [tape.lift(x) for x in program.variables]
+    outputs = walk.run(program.bound, [*variables, *constants(program, tape)])
+    return [out.value for out in outputs]
 
 
 def signs(shape: tuple[int, ...], seed: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import operator
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
 from funcgrad.testing import ties
@@ -310,10 +311,34 @@ def _same_path(a: Comparison, b: Comparison) -> bool:
     return len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
 
 
-def rule_is_wrong(program: Program) -> bool:
-    """Return whether exact(g) - truth is known not to be 0, away from ties."""
+class Judged(NamedTuple):
+    """What exact numbers say of a rule: "right", "wrong" or "open".
+
+    `reals` are the numbers that its constants stand for, where it is right.
+    """
+
+    verdict: str
+    reals: Reals
+
+
+def judge_rule(program: Program) -> Judged:
+    """Return whether exact(g) - truth is 0; open at ties, and where that is unknown."""
     with precision(FIRST_PRECISION):
         found = settle(program, [np.zeros(v.shape) for v in program.variables]).found
     if ties.reached(found.truth.variables, found.truth.met):
-        return False
-    return any(z is False for zero in found.zero for z in zero.ravel())
+        return Judged("open", {})
+    if any(z is False for zero in found.zero for z in zero.ravel()):
+        return Judged("wrong", {})
+    return Judged("right" if _all_zero(found) else "open", found.reading.reals)
+
+
+def rule_is_wrong(program: Program) -> bool:
+    """Return whether exact(g) - truth is known not to be 0, away from ties."""
+    return judge_rule(program).verdict == "wrong"
+
+
+def ulp_of(x: Any, dtype: Any) -> float:
+    """Return the unit in the last place of the float type at x."""
+    info = ml_dtypes.finfo(dtype)
+    magnitude = max(abs(float(x.mid())), float(info.tiny))
+    return float(np.ldexp(float(info.eps), int(np.frexp(magnitude)[1]) - 1))

@@ -264,6 +264,11 @@ def of_compiler(program: Program, path: list[Any]) -> str:
     )
 
 
+def largest_part(place: Place) -> str:
+    """Say which equation gives the largest part of a bound by derivatives."""
+    return f"the largest part of the bound is due to {describe(place)}"
+
+
 def _inside(value: Any, balls: np.ndarray) -> bool:
     floats = np.asarray(value).astype(np.float64).ravel().tolist()
     return all(

@@ -56,8 +56,8 @@ class GradientReport(NamedTuple):
     `method` is "exact", or "identity" where the program is too large to be walked
     number by number; `miss` is how likely a wrong rule passes. By identity, a leaf's
     `truth` is float64's, `ulps` and `bound` are of the sum of its elements with random
-    signs, as a share of its norm in units of epsilon, and `rule_error` is a share of
-    the largest element.
+    signs, or of one element that its own bound does not explain, as a share of its norm
+    in units of epsilon, and `rule_error` is a share of the largest element.
     """
 
     verdict: str

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from funcgrad.testing import culprit, size, ties
+from funcgrad.testing import culprit, deep_bounds, size, ties
 from funcgrad.testing.compare import (
     FIRST_PRECISION,
     Comparison,
@@ -25,6 +25,7 @@ from funcgrad.testing.compare import (
     exact,
     settle,
     truth,
+    ulp_of,
 )
 from funcgrad.testing.constants import Reading, off
 from funcgrad.testing.flint import flint, precision
@@ -67,7 +68,7 @@ def _verdict(
     given: bool,
 ) -> GradientReport:
     found, bits, before = settled
-    right, notes = found.truth, []
+    right = found.truth
     # Constants keep their numbers as the variables are moved.
     again = Reading(found.reading.reals)
     tied = ties.judge(
@@ -78,10 +79,13 @@ def _verdict(
         lambda shift: truth(program, reading=again, shift=shift).values,
         cheap=sum(size.count(program.primal)) < 20_000,
     )
-    leaves = [
-        _leaf(path, program, i, found, made[i], balls[i], tied[i])
-        for i, path in enumerate(program.paths)
-    ]
+
+    def leaf(i: int, k: int | None = None) -> LeafReport:
+        return _leaf(program, i, found, made[i], balls[i], tied[i], k)
+
+    leaves = [leaf(i) for i in range(len(program.paths))]
+    deep = deep_bounds.judge(program, leaves, leaf, made, balls, rounding)
+    leaves, notes = deep.leaves, deep.notes
     if program.gradient is None:
         leaves = [_blame_unseen_rules(leaf) for leaf in leaves]
     verdict = worst([leaf.verdict for leaf in leaves])
@@ -94,7 +98,12 @@ def _verdict(
             "grad= could not be traced, so its rules were not seen: its numbers were "
             "compared with the truth, within the rounding bound of jax.grad(f)"
         )
-    open_ended = sum(not ball.is_finite() for array in balls for ball in array.ravel())
+    open_ended = sum(
+        not ball.is_finite()
+        for i, array in enumerate(balls)
+        for ball in array.ravel()
+        if i not in deep.judged
+    )
     if open_ended and verdict != "pole":
         notes.append(
             f"rounding has no bound at {open_ended} elements (a ball there holds a "
@@ -109,7 +118,7 @@ def _verdict(
     elif verdict == "pole":
         why = culprit.of_pole(program, rounding)
     elif verdict == "compiler":
-        why = culprit.of_compiler(program, path)
+        why = deep.why or culprit.of_compiler(program, path)
     elif verdict == "kink":
         why = culprit.of_kink(right.variables, right.met)
     elif verdict == "uncovered":
@@ -167,14 +176,15 @@ def _tie_notes(right: Derivatives, tied: list[np.ndarray]) -> list[str]:
 
 
 def _leaf(
-    path: str,
     program: Program,
     i: int,
     found: Comparison,
     made: np.ndarray,
     balls: np.ndarray,
     tied: np.ndarray,
+    k: int | None = None,
 ) -> LeafReport:
+    """Return the report on a leaf, at its worst element unless that is given."""
     values, variable = program.values[i], program.variables[i]
     right, zero = found.truth.values[i], found.zero[i]
     dtype = variable.dtype
@@ -191,13 +201,16 @@ def _leaf(
     verdict = worst(verdicts)
     if not verdicts:
         return LeafReport(
-            path, values.shape, dtype.name, "ok", (), "", "", "0", 0, 0, 0
+            program.paths[i], values.shape, dtype.name, "ok", (), "", "", "0", 0, 0, 0
         )
-    candidates = [k for k, x in enumerate(verdicts) if x == verdict]
-    k = max(candidates, key=lambda k: _badness(ulps[k], right.flat[k], floats.flat[k]))
+    if k is None:
+        k = max(
+            (k for k, x in enumerate(verdicts) if x == verdict),
+            key=lambda k: _badness(ulps[k], right.flat[k], floats.flat[k]),
+        )
     error = found.error[i].ravel()[k]
     return LeafReport(
-        path=path,
+        path=program.paths[i],
         shape=values.shape,
         dtype=dtype.name,
         verdict=verdict,
@@ -243,13 +256,6 @@ def _element(
     if ball.is_finite() and not ball.overlaps(flint().arb(value)):
         return "compiler", off, bound
     return "ok", off, bound
-
-
-def ulp_of(x: Any, dtype: Any) -> float:
-    """Return the unit in the last place of the float type at x."""
-    info = ml_dtypes.finfo(dtype)
-    magnitude = max(abs(float(x.mid())), float(info.tiny))
-    return float(np.ldexp(float(info.eps), int(np.frexp(magnitude)[1]) - 1))
 
 
 def _badness(ulps: float, true: Any, value: Any) -> tuple[float, float]:

@@ -229,17 +229,25 @@ def test_masks_of_infinities():
     assert report.ok, str(report)
 
 
-def test_a_right_rule_that_no_model_has_is_uncovered_or_proven_never_wrong():
-    """sinh(2 x) = 2 sinh cosh is in no hash; asin(sin x) is in no model at all."""
+def test_a_right_rule_that_no_model_has_is_a_lemma_where_it_is_right():
+    """asin(sin x) is x between -pi/2 and pi/2, which no model of functions knows."""
 
     @jax.custom_jvp
     def f(x):
         return jnp.arcsin(jnp.sin(x))
 
     f.defjvp(lambda p, t: (f(*p), t[0]))
-    report = judged(f, np.linspace(-0.5, 0.5, 5, dtype=np.float32))
+    x = np.linspace(-0.5, 0.5, 5, dtype=np.float32)
+    report = judged(f, x)
+    assert report.ok, str(report)
+    assert "read as a lemma: custom_jvp `f`" in report.notes[0]
+    assert judged(f, x + np.float32(2)).verdict == "rule"
+    # What is given as grad= is no equation of f, so that no lemma helps it.
+    weights = trace(f, (x,)).cotangents[0]
+    report = judged(f, x, grad=lambda x: jnp.asarray(weights))
     assert report.verdict == "uncovered"
     assert "neither wrong nor proven" in report.notes[0]
+    assert judged(f, x, grad=lambda x: jnp.asarray(2 * weights)).verdict == "rule"
 
 
 def test_a_scan_of_many_steps():

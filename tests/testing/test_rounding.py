@@ -7,10 +7,10 @@ import pytest
 from jax import lax
 
 from funcgrad.testing import check_gradients
+from funcgrad.testing.compare import ulp_of
 from funcgrad.testing.flint import flint, precision
 from funcgrad.testing.numbers.real import REAL
 from funcgrad.testing.rules.elementwise import ELEMENTWISE
-from funcgrad.testing.verdict import ulp_of
 
 WIDE = np.concatenate([np.geomspace(1e-6, 80, 400), -np.geomspace(1e-6, 80, 400)])
 INSIDE = np.concatenate([np.linspace(-0.999, 0.999, 400), np.geomspace(1e-6, 0.9, 100)])

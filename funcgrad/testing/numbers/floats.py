@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
+from funcgrad.testing.constants import Reading
 from funcgrad.testing.numbers.functions import Functions
 from funcgrad.testing.rules.elementwise import Rule
 
@@ -53,11 +54,18 @@ class Floats(AsItIs, Functions):
 
     type = np.ndarray
 
+    def __init__(self, reading: Reading | None = None):
+        self._reading = reading
+
     def lift(self, native: Any) -> np.ndarray:
         return np.asarray(native).astype(np.float64)
 
     def constant(self, native: Any, dtype: Any) -> np.ndarray:
-        return self.lift(native)
+        """Return a constant of the program; it may be read as a number near it."""
+        if self._reading is None or np.ndim(native):
+            return self.lift(native)
+        native = np.asarray(native, dtype)
+        return np.asarray(float(self._reading.read(native, closed_over=False)))
 
     def elementwise(self, rule: Rule, arrays: list[np.ndarray]) -> np.ndarray:
         with np.errstate(all="ignore"):

@@ -13,6 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from funcgrad.testing.constants import Reading
 from funcgrad.testing.control import Place
 from funcgrad.testing.numbers.floats import Arrays, Floats, choosing
 from funcgrad.testing.rules.elementwise import Rule
@@ -50,8 +51,8 @@ class Tape:
 
     type = Taped
 
-    def __init__(self, *, errors: bool = False):
-        self.kind, self.errors = Floats(), errors
+    def __init__(self, *, errors: bool = False, reading: Reading | None = None):
+        self.kind, self.errors = Floats(reading), errors
         self.nodes: list[Taped] = []
         self.place: Place | None = None
 
@@ -68,7 +69,7 @@ class Tape:
         return Taped(self.kind.lift(native))
 
     def constant(self, native: Any, dtype: Any) -> Taped:
-        return self.lift(native)
+        return Taped(self.kind.constant(native, dtype))
 
     def _node(
         self,
@@ -240,6 +241,31 @@ class Tape:
                         _accumulate(parent, part)
             if node.parents:
                 node.adjoint = None
+
+
+class Shaken(Tape):
+    """Floats to which every rounding adds a random error, as large as is typical.
+
+    Nothing is recorded.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__(errors=True)
+        self._draw = np.random.default_rng(seed)
+
+    def _node(
+        self,
+        value: Any,
+        parents: list[Taped],
+        pull: Pull,
+        error: Callable[[], tuple[Any, Any]] | None = None,
+    ) -> Taped:
+        value = np.asarray(value)
+        if error is not None:
+            _, typical = error()
+            shake = typical * self._draw.standard_normal(value.shape)
+            value = value + np.where(np.isfinite(value), shake, 0.0)
+        return Taped(value)
 
 
 def _accumulate(node: Taped, g: np.ndarray) -> None:
