@@ -1,7 +1,7 @@
 /* Training microgpt's net as a C programmer would write it, every size known to the
    compiler: one block, rms_norm, relu, no biases, logits by the embedding; -DVOCAB,
-   -DHEADS and -DROWS, a context and a width of 16. Adam with the rate -DRATE and the
-   decay -DDECAY of all parameters.
+   -DHEADS and -DROWS, a context and a width of 16. SGD with the rate -DRATE; with -DADAM
+   Adam, and the decay -DDECAY of all parameters.
 
    A row of 16 tokens is one vector register: what a unit is at all of its positions. So
    norms, the softmax over keys and that over tokens are sums of registers. Gradients of
@@ -261,8 +261,10 @@ static float step(State *s, const Rows rows) {
   add_lanes(gains.feed_norm, slopes.feed_norm);
   add_lanes(gains.norm, slopes.norm);
 
-  float *p = (float *)&s->net, *m = (float *)&s->m, *v = (float *)&s->v;
+  float *p = (float *)&s->net;
   const float *g = (float *)&slopes;
+#ifdef ADAM
+  float *m = (float *)&s->m, *v = (float *)&s->v;
   s->power1 *= 0.9f;
   s->power2 *= 0.999f;
   float scale1 = 1 / (1 - s->power1), scale2 = 1 / (1 - s->power2);
@@ -271,6 +273,9 @@ static float step(State *s, const Rows rows) {
     v[k] = 0.999f * v[k] + 0.001f * g[k] * g[k];
     p[k] -= RATE * (scale1 * m[k] / (sqrtf(v[k] * scale2) + 1e-8f) + DECAY * p[k]);
   }
+#else
+  EACH(k, NUMBERS) p[k] -= RATE * g[k];
+#endif
   return loss;
 }
 
