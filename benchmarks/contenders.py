@@ -702,7 +702,7 @@ def _gpt_tokens(size):
     return np.random.default_rng(0).integers(0, GPTS[size]["vocab"], 1_000_000)
 
 
-def _gpt_funcgrad(size, batch):
+def gpt_funcgrad(size, batch):
     import jax
     import optax
 
@@ -717,7 +717,7 @@ def _gpt_funcgrad(size, batch):
 
 
 def gpt_train(size, batch, steps):
-    jax, fg, model, objective, optimizer, data = _gpt_funcgrad(size, batch)
+    jax, fg, model, objective, optimizer, data = gpt_funcgrad(size, batch)
     state = fg.init_state(model.init(jax.random.key(0)), optimizer)
     run = jax.jit(
         lambda s, d, key: fg.train(objective, optimizer, s, d, steps=steps, key=key)
@@ -729,7 +729,7 @@ def gpt_train(size, batch, steps):
 
 
 def gpt_fit(size, batch, steps):
-    jax, fg, model, objective, optimizer, data = _gpt_funcgrad(size, batch)
+    jax, fg, model, objective, optimizer, data = gpt_funcgrad(size, batch)
     params, key = model.init(jax.random.key(0)), jax.random.key(1)
     return _with_cpu(lambda: _ready(
         fg.fit(objective, optimizer, params, data, steps=steps, key=key, progress=None)
@@ -737,7 +737,7 @@ def gpt_fit(size, batch, steps):
 
 
 def gpt_train_many(size, batch, steps, members):
-    jax, fg, model, objective, _, data = _gpt_funcgrad(size, batch)
+    jax, fg, model, objective, _, data = gpt_funcgrad(size, batch)
     import optax
 
     rates = {"learning_rate": jax.numpy.geomspace(1e-4, 1e-2, members)}
@@ -785,7 +785,7 @@ def gpt_c(program, size, batch, steps, members=1, threads=1):
 
 
 def gpt_sample(size, rows, length):
-    jax, fg, model, *_ = _gpt_funcgrad(size, 1)
+    jax, fg, model, *_ = gpt_funcgrad(size, 1)
     params, prompt = model.init(jax.random.key(0)), jax.numpy.zeros((rows, 1), int)
     return lambda: _ready(
         fg.sample(model, params, jax.random.key(1), prompt=prompt, length=length)

@@ -353,7 +353,7 @@ def microgpt():
 
     Of some rows not all tokens count, as of a name that is short.
     """
-    _, fg, _, objective, _, _ = contenders._gpt_funcgrad("micro", 16)
+    _, fg, _, objective, _, _ = contenders.gpt_funcgrad("micro", 16)
     arrays, rows = contenders.gpt_c_numbers(16, 9)
     rows[:, ::3, 5:] = -1
     tokens, positions, *block, norm = arrays
