@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from benchmarks.contenders import GPTS, PROBLEMS, SEED_SIZES, WIDE
-from benchmarks.programs import Program
+from benchmarks.programs import MICROGPT, MICROGPT_BATCH, Program
 from benchmarks.roofline import Work, share, work_of
 
 # Libraries that may live under another interpreter.
@@ -224,28 +224,45 @@ def gpt_cases(quick: bool, programs: Programs) -> Iterator[Case]:
     """Yield nanoGPT's and microgpt's training, and tokens that are sampled."""
     for size, name, batch, steps in (
         ("nano", "nanoGPT on a CPU, batch 12, AdamW", 12, 1 if quick else 40),
-        ("micro", "microgpt, batch 16, AdamW", 16, 2 if quick else 2000),
+        ("micro", "microgpt, batch 16, AdamW", MICROGPT_BATCH, 2 if quick else 2000),
     ):
         given: dict[str, Any] = {"size": size, "batch": batch, "steps": steps}
-        slow = {**given, "steps": max(steps // 10, 2)} if size == "micro" else given
-        yield Case("gpt", name, "step", doing(gpt_work(size, batch), {
+        is_micro = size == "micro"
+        slow = {**given, "steps": max(steps // 10, 2)} if is_micro else given
+        unit, many = ("sample", batch) if is_micro else ("step", 1)
+        yield Case("gpt", name, unit, doing(share(gpt_work(size, batch), many), {
             "funcgrad train": ours("gpt_train", **given),
             "funcgrad fit": ours("gpt_fit", **given),
+            "best C": gpt_c(programs, **given) if is_micro else None,
             "PyTorch, fused AdamW": other("gpt_torch", peer="torch", **slow),
             "PyTorch compiled": other(
                 "gpt_torch", peer="torch", compiled=True, **slow
             ),
         }))  # fmt: skip
-    many = {"size": "micro", "batch": 16, "steps": 2 if quick else 200}
-    yield Case("gpt", "64 microgpts, batch 16", "net-step", doing(
-        gpt_work("micro", 16),
-        {"funcgrad train_many": ours("gpt_train_many", members=64, **many)},
+    members = {
+        "size": "micro", "batch": MICROGPT_BATCH, "steps": 2 if quick else 200,
+        "members": 64,
+    }  # fmt: skip
+    yield Case("gpt", "64 microgpts, batch 16", "sample", doing(
+        share(gpt_work("micro", MICROGPT_BATCH), MICROGPT_BATCH), {
+            "funcgrad train_many": ours("gpt_train_many", **members),
+            "best C, one core": gpt_c(programs, threads=1, **members),
+            f"best C, {cores()} cores": gpt_c(programs, threads=cores(), **members),
+        },
     ))  # fmt: skip
     for rows in (1, 16):
         length = 8 if quick else 600
         yield Case("gpt", f"nanoGPT, a token of each of {rows}", "token", {
             "funcgrad sample": ours("gpt_sample", size="nano", rows=rows, length=length)
         })  # fmt: skip
+
+
+def gpt_c(programs: Programs, **arguments: Any) -> Contender | None:
+    """Return the fastest build of microgpt.c, or None if there is none."""
+    if MICROGPT not in programs:
+        return None
+    path, flags = programs[MICROGPT]
+    return Contender("gpt_c", {"program": path, **arguments}, "C", flags=flags)
 
 
 def gpt_work(size: str, batch: int) -> Work:

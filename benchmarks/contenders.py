@@ -675,13 +675,34 @@ GPTS = {
 GPT_RATE = 1e-3
 
 
+def _with_cpu(run):
+    """Let a run tell its CPU time too, with that of the programs that it starts."""
+    import resource
+
+    def seconds():
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return time.process_time() + children.ru_utime + children.ru_stime
+
+    def timed():
+        start = seconds()
+        told = run() or {}
+        return {**told, "cpu_seconds": seconds() - start}
+
+    return timed
+
+
+def _gpt_units(size, batch, steps):
+    """Count samples where a step is short, or else steps."""
+    return steps * batch if size == "micro" else steps
+
+
 def _gpt_tokens(size):
     import numpy as np
 
     return np.random.default_rng(0).integers(0, GPTS[size]["vocab"], 1_000_000)
 
 
-def _gpt_funcgrad(size, batch):
+def gpt_funcgrad(size, batch):
     import jax
     import optax
 
@@ -696,37 +717,75 @@ def _gpt_funcgrad(size, batch):
 
 
 def gpt_train(size, batch, steps):
-    jax, fg, model, objective, optimizer, data = _gpt_funcgrad(size, batch)
+    jax, fg, model, objective, optimizer, data = gpt_funcgrad(size, batch)
     state = fg.init_state(model.init(jax.random.key(0)), optimizer)
     run = jax.jit(
         lambda s, d, key: fg.train(objective, optimizer, s, d, steps=steps, key=key)
     )
-    return lambda: _ready(run(state, data, jax.random.key(1))), steps
+    key = jax.random.key(1)
+    return _with_cpu(lambda: _ready(run(state, data, key))), _gpt_units(
+        size, batch, steps
+    )
 
 
 def gpt_fit(size, batch, steps):
-    jax, fg, model, objective, optimizer, data = _gpt_funcgrad(size, batch)
+    jax, fg, model, objective, optimizer, data = gpt_funcgrad(size, batch)
     params, key = model.init(jax.random.key(0)), jax.random.key(1)
-    return lambda: _ready(
+    return _with_cpu(lambda: _ready(
         fg.fit(objective, optimizer, params, data, steps=steps, key=key, progress=None)
-    ), steps
+    )), _gpt_units(size, batch, steps)  # fmt: skip
 
 
 def gpt_train_many(size, batch, steps, members):
-    jax, fg, model, objective, _, data = _gpt_funcgrad(size, batch)
+    jax, fg, model, objective, _, data = gpt_funcgrad(size, batch)
     import optax
 
     rates = {"learning_rate": jax.numpy.geomspace(1e-4, 1e-2, members)}
-    return lambda: _ready(
+    return _with_cpu(lambda: _ready(
         fg.train_many(
             objective, optax.adamw, model.init, rates, data, steps=steps,
             key=jax.random.key(1), progress=None,
         )
-    ), members * steps  # fmt: skip
+    )), members * _gpt_units(size, batch, steps)  # fmt: skip
+
+
+def gpt_c_numbers(batch, steps):
+    """Return what microgpt.c begins with, in order, and the rows that its steps see."""
+    import numpy as np
+
+    vocab, context, width, *_ = GPTS["micro"].values()
+    rng = np.random.default_rng(1)
+    gain = np.ones(width, np.float32)
+    tokens, positions, qkv, out, up, down = (
+        rng.normal(scale=0.2, size=shape).astype(np.float32)
+        for shape in (
+            (vocab, width), (context, width), (width, 3 * width),
+            (width, width), (width, 4 * width), (4 * width, width),
+        )
+    )  # fmt: skip
+    text = _gpt_tokens("micro").astype(np.int32)
+    starts = rng.integers(0, len(text) - context, (steps, batch, 1))
+    rows = text[starts + np.arange(context + 1)]
+    return [tokens, positions, gain, qkv, out, gain, up, down, gain], rows
+
+
+def run_gpt_c(program, arrays, rows, nets, threads):
+    """Return the seconds and the loss that microgpt.c tells."""
+    numbers = b"".join(array.tobytes() for array in (*arrays, rows))
+    command = [program, str(nets), str(len(rows)), str(threads)]
+    return json.loads(_process(*command, stdin=numbers))
+
+
+def gpt_c(program, size, batch, steps, members=1, threads=1):
+    """Train on rows that are drawn beforehand."""
+    given = gpt_c_numbers(batch, steps)
+    return _with_cpu(
+        lambda: _seconds(run_gpt_c(program, *given, members, threads))
+    ), members * _gpt_units(size, batch, steps)
 
 
 def gpt_sample(size, rows, length):
-    jax, fg, model, *_ = _gpt_funcgrad(size, 1)
+    jax, fg, model, *_ = gpt_funcgrad(size, 1)
     params, prompt = model.init(jax.random.key(0)), jax.numpy.zeros((rows, 1), int)
     return lambda: _ready(
         fg.sample(model, params, jax.random.key(1), prompt=prompt, length=length)
@@ -800,7 +859,7 @@ def gpt_torch(size, batch, steps, compiled=False):
             loss.backward()
             optimizer.step()
 
-    return run, steps
+    return _with_cpu(run), _gpt_units(size, batch, steps)
 
 
 # What the machine can do.
@@ -925,6 +984,8 @@ def _turn(run, units):
     result = run()
     seconds = time.perf_counter() - start
     figures = dict(result) if isinstance(result, dict) else {}
+    if "cpu_seconds" in figures:
+        figures["cpu_seconds_per_unit"] = figures.pop("cpu_seconds") / units
     return {"seconds_per_unit": figures.pop("seconds", seconds) / units, **figures}
 
 

@@ -54,6 +54,7 @@ class Row(NamedTuple):
     net: str = ""  # what the picture of the steps calls it
     steps: int | None = None  # of a run, where they are what grows
     peak_memory: float | None = None  # bytes
+    cpu: float | None = None  # seconds of all cores, per unit
 
 
 class Machine(NamedTuple):
@@ -112,6 +113,7 @@ def row_of(
         rows_per_second=case.rows / median if has_rows else None,
         steps=contender.steps,
         peak_memory=done.figures.get("peak_memory"),
+        cpu=done.figures.get("cpu_seconds_per_unit"),
         flags=contender.flags,
         net=case.net,
     )  # fmt: skip
@@ -194,6 +196,8 @@ def note(row: Row) -> str:
         parts.append(f"{row.rows_per_second:,.0f} rows/s")
     if row.share_of_peak:
         parts.append(f"{row.share_of_peak:.0%} of the matmul peak")
+    if row.cpu:
+        parts.append(f"CPU {readable(row.cpu)}")
     if row.peak_memory:
         parts.append(f"peak memory {row.peak_memory / 1e6:.0f} MB")
     if row.flags:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ class Turns(NamedTuple):
     """What a contender did in its turns, or why it did not."""
 
     times: list[float]  # seconds per unit, one a round
-    figures: dict[str, float]  # of the last turn
+    figures: dict[str, float]  # medians over the turns
     versions: dict[str, str]  # of Python and the libraries in its process
     interpreter: str  # where it is not the one that runs the benchmarks
     absent: str  # what it needs; "" if it is there
@@ -33,7 +34,7 @@ class Worker:
     ):
         self.interpreter = (interpreters or {}).get(contender.peer, "")
         self.times: list[float] = []
-        self.figures: dict[str, float] = {}
+        self.figures: list[dict[str, float]] = []
         # A file, since nobody reads while the process runs, and a full pipe stops it.
         self.stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         command = [
@@ -61,7 +62,7 @@ class Worker:
         self.last = self.answer()
         if self.ready:
             self.times.append(self.last.pop("seconds_per_unit"))
-            self.figures = self.last
+            self.figures.append(self.last)
 
     def answer(self) -> dict[str, Any]:
         """Read a line of the protocol, or what a process that died said last."""
@@ -80,8 +81,12 @@ class Worker:
         finally:
             self.stderr.close()
         absent, failed = (self.last.get(how, "") for how in ("absent", "failed"))
+        figures = {
+            name: statistics.median(turn[name] for turn in self.figures)
+            for name in (self.figures[-1] if self.figures else ())
+        }
         return Turns(
-            self.times, self.figures, self.versions, self.interpreter, absent, failed
+            self.times, figures, self.versions, self.interpreter, absent, failed
         )
 
 

@@ -12,14 +12,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
 from funcgrad.arguments import Array, at_least, check_function, check_key
 from funcgrad.fast.kept import kept
-from funcgrad.gpt_checks import check_params, check_room, checked_tokens
-from funcgrad.losses import check_values, cross_entropy
+from funcgrad.gpt_checks import (
+    check_room,
+    check_vocabulary,
+    checked_heads,
+    checked_rows,
+    checked_tokens,
+)
+from funcgrad.losses import cross_entropy
 from funcgrad.mlp import Activation
 from funcgrad.model import AnyModel, Objective, Params
 
@@ -32,48 +37,35 @@ _STD = 0.02
 
 
 class Block(NamedTuple):
-    """The parameters of one block.
+    """The parameters of one block, each half of which begins with the gain of a norm.
 
-    attention_norm, feed_norm: the gains of the norms before its halves, (width,).
-    qkv: queries, keys and values side by side, (width, 3 width); a head takes
-        neighbouring columns of each third.
-    out: from the heads, side by side, back to the width, (width, width).
-    up, down: the two layers, (width, 4 width) and (4 width, width).
+    In `qkv` queries, keys and values are side by side; a head takes neighbouring
+    columns of each third.
     """
 
-    attention_norm: Array
-    qkv: Array
-    out: Array
-    feed_norm: Array
-    up: Array
-    down: Array
+    attention_norm: Array  # (width,)
+    qkv: Array  # (width, 3 width)
+    out: Array  # (width, width)
+    feed_norm: Array  # (width,)
+    up: Array  # (width, 4 width)
+    down: Array  # (4 width, width)
 
 
 class GptParams(NamedTuple):
-    """The parameters of a GPT.
+    """The parameters of a GPT, whose logits are made by the tokens' vectors too."""
 
-    tokens: the vector of each token, (vocab, width), which logits are made by too.
-    positions: that of each position, (context, width).
-    blocks: one `Block` a layer.
-    norm: the gain of the last norm, (width,).
-    """
-
-    tokens: Array
-    positions: Array
+    tokens: Array  # (vocab, width)
+    positions: Array  # (context, width)
     blocks: tuple[Block, ...]
-    norm: Array
+    norm: Array  # (width,)
 
 
 class Past(NamedTuple):
-    """What a block has read: the keys and values of `read` tokens, then room for more.
+    """What a block has read: keys and values of `read` tokens, and room behind them."""
 
-    keys, values: (..., heads, context, width / heads).
-    read: how many tokens, int32 of shape ().
-    """
-
-    keys: jax.Array
+    keys: jax.Array  # (..., heads, context, width / heads)
     values: jax.Array
-    read: jax.Array
+    read: jax.Array  # int32 of shape ()
 
 
 Cache = tuple[Past, ...]
@@ -178,13 +170,8 @@ def gpt(
     (12, 64, 65)
     """
     vocab, context = at_least(1, "vocab", vocab), at_least(1, "context", context)
-    width, heads = at_least(1, "width", width), at_least(1, "heads", heads)
+    width, heads = checked_heads(width, heads)
     layers = at_least(1, "layers", layers)
-    if width % heads:
-        raise ValueError(
-            f"heads must divide the width, as each gets an equal part of it, got "
-            f"{heads} heads and a width of {width}"
-        )
     check_function("activation", activation, "jax.nn.relu")
     check_function("norm", norm, "funcgrad.rms_norm")
 
@@ -213,20 +200,16 @@ def gpt(
         return tuple(after), norm(params.norm, x) @ params.tokens.T
 
     def apply(params: Params, tokens: ArrayLike) -> jax.Array:
-        check_params(shapes, params)
-        _, logits = read(params, checked_tokens(tokens, vocab, context), None)
-        return logits
+        return read(params, checked_tokens(shapes, params, tokens), None)[1]
 
     def start(params: Params, tokens: ArrayLike) -> tuple[Cache, jax.Array]:
-        check_params(shapes, params)
-        tokens = checked_tokens(tokens, vocab, context)
+        tokens = checked_tokens(shapes, params, tokens)
         room = (*tokens.shape[:-1], heads, context, width // heads)
         empty = jnp.zeros(room, params.tokens.dtype)
         return read(params, tokens, (Past(empty, empty, jnp.int32(0)),) * layers)
 
     def step(params: Params, cache: Cache, token: ArrayLike) -> tuple[Cache, jax.Array]:
-        check_params(shapes, params)
-        tokens = checked_tokens(jnp.asarray(token)[..., None], vocab, context)
+        tokens = checked_tokens(shapes, params, jnp.asarray(token)[..., None])
         check_room(cache[0].keys.shape, cache[0].read, tokens)
         cache, logits = read(params, tokens, cache)
         return cache, logits[..., 0, :]
@@ -245,39 +228,13 @@ def next_token(model: AnyModel, ignore: int = -1) -> Objective:
     """
 
     def f(params: Params, rows: ArrayLike) -> jax.Array:
-        rows = jnp.asarray(rows)
-        if not jnp.issubdtype(rows.dtype, jnp.integer):
-            raise ValueError(
-                f"next_token needs rows of whole numbers, got {rows.dtype}: convert "
-                f"them with rows.astype(int)"
-            )
-        if rows.ndim == 0 or rows.shape[-1] < 2:
-            raise ValueError(
-                f"next_token needs rows of two tokens at least, one to read and one to "
-                f"foretell, got shape {rows.shape}: pass (..., T + 1)"
-            )
-        check_values(
-            "next_token",
-            "rows",
-            rows,
-            lambda t: np.broadcast_to((t[..., 1:] != ignore).any(), t.shape),
-            f"with a token to foretell, one at least behind the first that is not "
-            f"{ignore}",
-        )
-        tokens = rows.astype(jnp.int32)
+        tokens = checked_rows(rows, ignore)
         is_kept = tokens != ignore
         tokens = jnp.where(is_kept, tokens, 0)
         logits = model.apply(params, tokens[..., :-1])
-        vocab = logits.shape[-1]
-        check_values(
-            "next_token",
-            "rows",
-            rows,
-            lambda t: (t == ignore) | ((t >= 0) & (t < vocab)),
-            f"of tokens from 0 to {vocab - 1}, or {ignore} for what does not count",
-        )
+        is_known = check_vocabulary(rows, tokens, logits.shape[-1], ignore)
         loss = cross_entropy(logits, tokens[..., 1:], is_kept[..., 1:])
-        return jnp.where(((tokens < 0) | (tokens >= vocab)).any(), jnp.nan, loss)
+        return jnp.where(is_known, loss, jnp.nan)
 
     return f
 

@@ -53,7 +53,9 @@ def sample(
     length = at_least(0, "length", length)
     if top_k is not None:
         top_k = at_least(1, "top_k", top_k)
-    prompt = jnp.asarray(prompt)
+    # Shapes that differ from prompt to prompt would be programs of JAX's, each its own.
+    xp: Any = jnp if isinstance(prompt, jax.core.Tracer) else np
+    prompt = xp.asarray(prompt)
     if prompt.ndim == 0 or prompt.shape[-1] == 0:
         raise ValueError(
             f"sample needs a prompt of one token at least, got shape {prompt.shape}: "
@@ -75,8 +77,15 @@ def sample(
         lambda t: np.isfinite(t) & (t >= 0),
         "that is finite and at least 0",
     )
-    known = prompt[..., -_in_sight(prompt.shape[-1], context) :].astype(jnp.int32)
-    return _draw(model, params, key, known, length, temperature, context, top_k)
+    # The last token is read by the loop, as those that it draws are.
+    n = _in_sight(prompt.shape[-1] - 1, context)
+    known = prompt[..., prompt.shape[-1] - 1 - n :].astype(np.int32)
+    room = min(context, 1 << n.bit_length()) - n
+    read = xp.pad(known[..., :-1], [(0, 0)] * (prompt.ndim - 1) + [(0, room)])
+    return _draw(
+        model, params, key, read, np.int32(n), known[..., -1], length, temperature,
+        context, top_k,
+    )  # fmt: skip
 
 
 def _in_sight(tokens: int, context: int) -> int:
@@ -93,20 +102,25 @@ def _draw(
     params: Params,
     key: jax.Array,
     prompt: jax.Array,
+    n: jax.Array,
+    token: jax.Array,
     length: int,
     temperature: ArrayLike,
     context: int,
     top_k: int | None,
 ) -> jax.Array:
+    """Return what follows the first n tokens of the prompt, and `token` after them.
+
+    What is behind the n is written over before a later token sees it.
+    """
     again = context // 2
-    cache, logits = model.start(params, prompt)
-    short = [(0, 0)] * (prompt.ndim - 1) + [(max(0, again - prompt.shape[-1]), 0)]
-    last = jnp.pad(prompt, short)[..., prompt.shape[-1] + short[-1][0] - again :]
+    cache = tuple(past._replace(read=n) for past in model.start(params, prompt)[0])
+    before = [(0, 0)] * (prompt.ndim - 1) + [(again, 0)]
+    last = lax.dynamic_slice_in_dim(jnp.pad(prompt, before), n, again, -1)
 
     def turn(carry: tuple[Cache, jax.Array, jax.Array], i: jax.Array) -> Any:
-        """Draw token i, and read it; `last` are those that were read last."""
-        cache, last, logits = carry
-        token = _choose(jax.random.fold_in(key, i), logits, temperature, top_k)
+        """Read a token and draw the next, i; `last` are those that were read last."""
+        cache, last, token = carry
         cache = lax.cond(
             cache[0].read == context,
             lambda: model.start(params, last)[0],
@@ -114,9 +128,10 @@ def _draw(
         )
         cache, logits = model.step(params, cache, token)
         last = jnp.concatenate([last, token[..., None]], -1)[..., 1:]
-        return (cache, last, logits), token
+        token = _choose(jax.random.fold_in(key, i), logits, temperature, top_k)
+        return (cache, last, token), token
 
-    _, tokens = lax.scan(turn, (cache, last, logits[..., -1, :]), jnp.arange(length))
+    _, tokens = lax.scan(turn, (cache, last, token), jnp.arange(length))
     return jnp.moveaxis(tokens, 0, -1)
 
 

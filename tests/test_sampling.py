@@ -137,11 +137,54 @@ def test_it_is_one_program_for_every_temperature():
     assert len(traced) <= 2  # not once a token, nor once a call
 
 
+def test_it_is_one_program_for_prompts_of_different_length():
+    """As many as there are powers of two, whatever the prompts are."""
+    traced = []
+    counting = MODEL._replace(
+        step=lambda *args: (traced.append(1), MODEL.step(*args))[1]
+    )
+
+    def drawn(n):
+        prompt = np.arange(n) % VOCAB
+        given = fg.sample(
+            counting, PARAMS, KEY, prompt=prompt, length=9, temperature=0
+        )  # fmt: skip
+        assert given.tolist() == by_apply(prompt, 9)
+        return len(traced)
+
+    once = drawn(3)  # reads two, and the third in the loop
+    assert drawn(4) == once
+    more = drawn(5)
+    # Of the context's six, four to six are read of those, whole or by the rule.
+    assert once < more == drawn(6) == drawn(7) == drawn(10) == drawn(103)
+
+
+def by_apply(prompt, length):
+    """Return the likeliest tokens in float32; MODEL's are far from equally likely."""
+    return without_a_cache(jax.jit(MODEL.apply), PARAMS, prompt, 6, length, 0)
+
+
+def test_nothing_is_read_for_nothing():
+    """A prompt's tokens but the last, and then one for each that is drawn."""
+    read = []
+    counting = MODEL._replace(
+        step=lambda params, cache, token: (
+            jax.debug.callback(lambda: read.append(1)),
+            MODEL.step(params, cache, token),
+        )[1]
+    )
+    fg.sample(counting, PARAMS, KEY, prompt=PROMPT, length=5).block_until_ready()
+    jax.effects_barrier()
+    assert len(read) == 5
+
+
 def test_within_a_jitted_function():
     f = jax.jit(lambda params, t: fg.sample(
         MODEL, params, KEY, prompt=PROMPT, length=5, temperature=t
     ))  # fmt: skip
     assert f(PARAMS, 0.5).tolist() == sample(length=5, temperature=0.5).tolist()
+    g = jax.jit(lambda prompt: sample(prompt, length=5))
+    assert g(PROMPT).tolist() == sample(length=5).tolist()
 
 
 BAD = {

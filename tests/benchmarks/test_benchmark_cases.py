@@ -5,7 +5,8 @@ import pytest
 from benchmarks import cases, contenders, programs, roofline
 
 PROGRAMS = dict.fromkeys(
-    ("limits", *programs.RACES), programs.Program("program", "-O3 -march=native")
+    ("limits", *programs.RACES, programs.MICROGPT),
+    programs.Program("program", "-O3 -march=native"),
 )
 
 
@@ -139,6 +140,20 @@ def test_names_say_what_is_done():
         assert case.rows == batch and case.net in ("", f"784-512-512-10, {batch} rows")
         assert case.contenders["PyTorch eager"].arguments["fused"] is False
         assert case.contenders["PyTorch, fused Adam"].arguments["fused"] is True
+
+
+def test_samples_are_of_microgpt_and_steps_of_nanogpt():
+    nano, micro, many, *_ = table()["gpt"]
+    assert (nano.unit, micro.unit, many.unit) == ("step", "sample", "sample")
+    products = 3 * 16 * (12 * 16**2 + 17 * 16 + 27 * 16)  # 16 tokens of a sample
+    for case in (micro, many):
+        c = [c for c in case.contenders.values() if c.kind == "C"]
+        assert [contender.function for contender in c] == ["gpt_c"] * len(c) and c
+        for contender in case.contenders.values():
+            assert contender.work == {"multiply-add": products}
+            assert contender.arguments["batch"] == programs.MICROGPT_BATCH == 16
+    without = cases.cases_of(["gpt"], True, {})
+    assert all(c.kind != "C" for case in without for c in case.contenders.values())
 
 
 def test_the_work_of_a_unit_is_that_of_its_net():

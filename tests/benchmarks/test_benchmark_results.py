@@ -166,6 +166,12 @@ def test_a_ratio_is_to_nobody_where_the_best_is_not_there():
     assert math.isnan(row.ratio) and row.median == 1
 
 
+def test_cpu_time_is_a_number_and_noted():
+    case = Case("gpt", "case", "sample", {"it": Contender("f", {})})
+    (row,) = results.rows_of(case, {"it": ran(0.5, cpu_seconds_per_unit=3e-6)})
+    assert row.cpu == 3e-6 and results.note(row) == "CPU 3 us"
+
+
 def test_compiling_has_steps_and_peak_memory_as_numbers():
     case = Case("growth", "compiling fit", "compile", {
         "a thousand": Contender("compiling", {}, steps=1000),

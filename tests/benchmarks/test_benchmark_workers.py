@@ -86,6 +86,12 @@ def test_the_turns_before_a_death_count(tmp_path):
     assert turns.failed == "enough"
 
 
+def test_figures_are_medians_over_the_turns(tmp_path):
+    lines = (ANSWER.replace("7", figure) for figure in ("5", "90", "6"))
+    turns = turns_of(script(tmp_path / "python", READY, *lines), rounds=3)
+    assert turns.figures == {"peak_memory": 6}
+
+
 def test_a_process_may_write_to_stderr_as_much_as_it_likes(tmp_path):
     chatter = "head -c 1000000 /dev/zero | tr '\\0' x >&2"
     lines = (f'timeout 20 sh -c "{chatter}" || exit 1', READY, ANSWER)
