@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from funcgrad.testing import culprit, size, ties
+from funcgrad.jaxprs import count
+from funcgrad.testing import culprit, ties
+from funcgrad.testing.budget import Spent
 from funcgrad.testing.compare import (
     FIRST_PRECISION,
     Comparison,
@@ -76,7 +78,7 @@ def _verdict(
         right.met,
         found.exact,
         lambda shift: truth(program, reading=again, shift=shift).values,
-        cheap=sum(size.count(program.primal)) < 20_000,
+        cheap=sum(count(program.primal)) < 20_000,
     )
     leaves = [
         _leaf(path, program, i, found, made[i], balls[i], tied[i])
@@ -104,15 +106,18 @@ def _verdict(
     notes += _tie_notes(right, tied)
     notes += culprit.path_notes(rounding)
     why = ""
-    if verdict == "rule":
-        why = culprit.of_rule(program, given)
-    elif verdict == "pole":
-        why = culprit.of_pole(program, rounding)
-    elif verdict == "compiler":
-        why = culprit.of_compiler(program, path)
-    elif verdict == "kink":
-        why = culprit.of_kink(right.variables, right.met)
-    elif verdict == "uncovered":
+    try:
+        if verdict == "rule":
+            why = culprit.of_rule(program, given)
+        elif verdict == "pole":
+            why = culprit.of_pole(program, rounding)
+        elif verdict == "compiler":
+            why = culprit.of_compiler(program, path)
+        elif verdict == "kink":
+            why = culprit.of_kink(right.variables, right.met)
+    except Spent:
+        why = "not found before the seconds of this check were spent"
+    if verdict == "uncovered":
         notes.append(f"not decided at {bits} bits, where the proof gives up")
     return GradientReport(verdict, tuple(leaves), tuple(notes), why, explained)
 

@@ -48,7 +48,7 @@ class Tape:
     asked for, as those are made anywhere.
     """
 
-    type = Taped
+    type, effort = Taped, 1.0
 
     def __init__(self, *, errors: bool = False):
         self.kind, self.errors = Floats(), errors
