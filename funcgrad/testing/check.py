@@ -40,7 +40,7 @@ def check_gradients(
     may. These are counted, not timed: they are the same everywhere, and rough.
     """
     flint()
-    program = trace(f, args, argnums, grad, cotangents)
+    program = trace(f, args, argnums, grad, cotangents, seconds)
     is_given, share = grad is not None, 1.0
     is_small = size.is_small(*_both(program), seconds)
     if not is_small:

@@ -280,9 +280,9 @@ def _inside(value: Any, balls: np.ndarray) -> bool:
 # kink, uncovered, flips ---------------------------------------------------------------
 
 
-def of_kink(variables: list[np.ndarray], met: list[Met]) -> str:
+def of_kink(met: list[Met]) -> str:
     """Return where the variables are tied, three places at most."""
-    found = places(variables, met)[:3]
+    found = places(met)[:3]
     return "\n".join(f"tie in {describe(place)}" for place in found)
 
 

@@ -56,6 +56,9 @@ FIELDS = Price(100e-9, 1.5e-9, 150e-6, 5)
 # What a taped number takes, and a node of a tape of whole arrays.
 BYTES_PER_SCALAR, MEMORY = 600, 2e9
 FIELD_BYTES_PER_SCALAR, FIELD_BYTES_PER_EQUATION, FIELD_MEMORY = 15, 1500, 8e9
+# What JAX takes to trace a gradient by equations of f, and XLA to compile it: that goes
+# by the square, as its passes do.
+TRACING, COMPILING = 1e-3, 14e-8
 # What a net's loss and its gradient make together, over what the loss makes alone.
 WITH_GRADIENT = 4
 
@@ -113,6 +116,29 @@ def field_bytes(made: Work) -> float:
     """Return what a tape of whole arrays holds, roughly."""
     nodes = made.equations * FIELD_BYTES_PER_EQUATION
     return made.scalars * FIELD_BYTES_PER_SCALAR + nodes
+
+
+def written(program: Any, known: dict[int, int] | None = None) -> int:
+    """Return how many equations are written, each call's anew and each loop's once."""
+    jaxpr, _ = opened(program)
+    known = {} if known is None else known
+    if id(jaxpr) not in known:
+        inner = (p for eqn in jaxpr.eqns for p in inner_programs(eqn))
+        known[id(jaxpr)] = len(jaxpr.eqns) + sum(written(p, known) for p in inner)
+    return known[id(jaxpr)]
+
+
+def refuse_to_compile(primal: Any, seconds: float) -> None:
+    """Raise ValueError, with an estimate, where the gradient is too long to compile."""
+    lines = written(primal)
+    time = lines * TRACING + lines**2 * COMPILING
+    if time > seconds:
+        raise InputError(
+            f"compiling this gradient would take about {time:,.0f} s, as f is a "
+            f"program of {lines:,} equations; the limit is {seconds:,.3g} s. Write "
+            f"what repeats as jax.lax.scan or jax.lax.fori_loop, which are compiled "
+            f"once, or allow seconds={math.ceil(time)}"
+        )
 
 
 def refuse_if_too_large(primal: Any, gradient: Any, seconds: float) -> None:

@@ -114,7 +114,7 @@ def _verdict(
         elif verdict == "compiler":
             why = culprit.of_compiler(program, path)
         elif verdict == "kink":
-            why = culprit.of_kink(right.variables, right.met)
+            why = culprit.of_kink(right.met)
     except Spent:
         why = "not found before the seconds of this check were spent"
     if verdict == "uncovered":
@@ -160,7 +160,7 @@ def _tie_notes(right: Derivatives, tied: list[np.ndarray]) -> list[str]:
     """Say which ties were met, and where they were not judged."""
     notes = []
     if any((t == "between").any() for t in tied):
-        for place in ties.places(right.variables, right.met)[:3]:
+        for place in ties.places(right.met)[:3]:
             notes.append(
                 f"exactly tied, and the derivative lies between the one-sided ones: "
                 f"{culprit.describe(place)}"

@@ -7,11 +7,17 @@ import pytest
 from jax import lax
 
 from funcgrad.errors import InputError
-from funcgrad.testing import check_gradients, culprit, size, walk, whole_walk
+from funcgrad.testing import check_gradients, culprit, size, ties, walk, whole_walk
 from funcgrad.testing.budget import Budget, Spent, current, within
+from funcgrad.testing.compare import truth
+from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import precision
-from funcgrad.testing.numbers.exact import Exact
+from funcgrad.testing.numbers.balls import Rounded
+from funcgrad.testing.numbers.exact import Exact, data
+from funcgrad.testing.numbers.objects import each, objects
 from funcgrad.testing.numbers.tape import Tape
+from funcgrad.testing.numbers.truth import Truth
+from funcgrad.testing.program import trace
 
 X = np.float32(0.5)
 
@@ -142,3 +148,57 @@ def test_the_tape_of_whole_arrays_is_refused_beyond_its_memory(monkeypatch):
     tape = Tape(errors=True)
     with pytest.raises(Spent, match="GB that it may take: a `while` loop makes more"):
         whole_walk.Walk(tape, whole_walk.Path()).run(program, [tape.lift(X)])
+
+
+def test_a_program_too_long_to_compile_is_refused_before_its_gradient_is_traced():
+    def unrolled(x):
+        for _ in range(2500):
+            x = lax.sin(x)
+        return x
+
+    def rolled(x):
+        return lax.fori_loop(0, 2500, lambda i, x: lax.sin(x), x)
+
+    with pytest.raises(InputError, match="compiling this gradient .* 2,500 equations"):
+        check_gradients(unrolled, X, seconds=1)
+    trace(rolled, (X,), seconds=1)
+
+
+class Counted:
+    """A number that counts its additions."""
+
+    made = 0
+
+    def __add__(self, other):
+        Counted.made += 1
+        return self
+
+
+def test_running_sums_take_one_addition_a_term():
+    Exact().running_sum(objects((100,), [Counted()] * 100), np.float32)
+    assert Counted.made == 99
+
+
+def test_running_sums_are_the_sums_of_what_came_before():
+    x = np.float32([[1, 1e-4, -1], [3, 5, 1e-8]])
+    tape = Truth()
+    for kind in (Exact(), Rounded([]), tape):
+        terms = kind.lift(x)
+        terms = each(Value, terms) if kind is tape else terms
+        found = kind.running_sum(terms, np.float32)
+        for i in range(3):
+            single = kind.add_up(terms[:, : i + 1], np.float32)
+            for a, b in zip(found[:, i], single, strict=True):
+                a, b = data(a), data(b)
+                assert a.mid() == b.mid()
+                assert abs(a.rad() - b.rad()) <= b.rad() * 2.0**-20  # as radii are kept
+    found[0, 2].backward()
+    assert [v.grad for v in terms.ravel()] == [1, 1, 1, 0, 0, 0]
+
+
+def test_where_ties_are_is_told_without_a_walk_through_what_they_came_from(
+    monkeypatch,
+):
+    met = truth(trace(lambda x: jax.nn.relu(x - x), (X,))).met
+    monkeypatch.delattr(Value, "graph")
+    assert [place.eqn.primitive.name for place in ties.places(met)] == ["max"]
