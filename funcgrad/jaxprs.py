@@ -33,6 +33,20 @@ def dot_dimensions(eqn: Any) -> Any:
     return eqn.params.get("dimension_numbers", (((1,), (0,)), ((), ())))
 
 
+def work(eqn: Any) -> tuple[float, float]:
+    """Return how many scalars an equation makes, and how many terms it multiplies."""
+    made = sum(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars)
+    if eqn.primitive.name in ("dot_general", "product"):
+        (summed, _), _ = dot_dimensions(eqn)
+        shape = eqn.invars[0].aval.shape
+        return made, made * math.prod(shape[i] for i in summed)
+    if eqn.primitive.name == "conv_general_dilated":
+        kernel = eqn.invars[1].aval.shape
+        out = eqn.params["dimension_numbers"].rhs_spec[0]
+        return made, made * math.prod(n for i, n in enumerate(kernel) if i != out)
+    return made, 0.0
+
+
 def count(program: Any) -> tuple[float, float]:
     """Return how many scalars a program makes, and how many terms it multiplies.
 
@@ -43,19 +57,9 @@ def count(program: Any) -> tuple[float, float]:
     for eqn in jaxpr.eqns:
         times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
         inner = [count(sub) for sub in inner_programs(eqn)]
-        scalars += times * sum(s for s, _ in inner)
-        terms += times * sum(t for _, t in inner)
-        made = sum(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars)
-        if not inner:
-            scalars += made
-        if eqn.primitive.name in ("dot_general", "product"):
-            (summed, _), _ = dot_dimensions(eqn)
-            shape = eqn.invars[0].aval.shape
-            terms += made * math.prod(shape[i] for i in summed)
-        elif eqn.primitive.name == "conv_general_dilated":
-            kernel = eqn.invars[1].aval.shape
-            out = eqn.params["dimension_numbers"].rhs_spec[0]
-            terms += made * math.prod(n for i, n in enumerate(kernel) if i != out)
+        made, multiplied = work(eqn)
+        scalars += times * sum(s for s, _ in inner) if inner else made
+        terms += times * sum(t for _, t in inner) + multiplied
     return scalars, terms
 
 

@@ -67,7 +67,7 @@ def prove(objective: Objective, params: Any, batch: Any) -> Proof:
         share = math.inf
         rounding = "rounding without a bound, as a path is in doubt"
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    rules = "rules exact" if exactly else f"rules in finite fields ({_odds(miss)})"
+    rules = "rules exact" if miss == 0 else f"rules in finite fields ({_odds(miss)})"
     text = (
         f"gradients: all {count:,} proven on {rows:,} of {batch_rows:,} rows: {rules}, "
         f"{rounding}"

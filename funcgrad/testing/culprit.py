@@ -14,6 +14,7 @@ import numpy as np
 from jax.extend import source_info_util
 
 from funcgrad.jaxprs import inner_programs, opened
+from funcgrad.testing.budget import Spent
 from funcgrad.testing.compare import exact, lifted_constants, rule_is_wrong
 from funcgrad.testing.control import Place, Uncovered
 from funcgrad.testing.engine import Value
@@ -94,6 +95,8 @@ def of_rule(program: Program, given: bool) -> str:
             return
         try:
             wrong = differs(eqn, inputs)
+        except Spent:
+            raise
         except Exception as error:  # whatever a foreign derivative rule raises
             why = str(error) or type(error).__name__
             untried[id(eqn)] = f"{describe(place)}\n  cannot be tried by itself: {why}"
@@ -256,6 +259,8 @@ def of_compiler(program: Program, path: list[Any]) -> str:
         exact(program, Walk(Native(), hook=hook))
     except Found as found:
         return found.text
+    except Spent:
+        raise
     except Exception as error:  # whatever a foreign primitive raises
         return f"unknown, since the gradient cannot be run op by op: {error}"
     return (
@@ -280,9 +285,9 @@ def _inside(value: Any, balls: np.ndarray) -> bool:
 # kink, uncovered, flips ---------------------------------------------------------------
 
 
-def of_kink(variables: list[np.ndarray], met: list[Met]) -> str:
+def of_kink(met: list[Met]) -> str:
     """Return where the variables are tied, three places at most."""
-    found = places(variables, met)[:3]
+    found = places(met)[:3]
     return "\n".join(f"tie in {describe(place)}" for place in found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from funcgrad.testing import size
 
 
 class Program(NamedTuple):
@@ -39,6 +42,7 @@ def trace(
     argnums: int | Sequence[int] = 0,
     grad: Callable[..., Any] | None = None,
     cotangents: Any = None,
+    seconds: float = math.inf,
 ) -> Program:
     """Trace f and its gradient; see `check_gradients` for the arguments."""
     chosen = [argnums] if isinstance(argnums, int) else list(argnums)
@@ -63,6 +67,7 @@ def trace(
     if not shapes:
         raise ValueError("f returns no floats, so it has no gradient")
     weights = _cotangents(shapes, cotangents)
+    size.refuse_to_compile(primal, seconds)
 
     def gradient(variables: list[Any], constants: list[Any]) -> Any:
         _, pull = jax.vjp(lambda v: _float_outputs(f, given, v, constants), variables)
@@ -70,14 +75,17 @@ def trace(
             [jnp.asarray(w, s.dtype) for w, s in zip(weights, shapes, strict=True)]
         )[0]
 
-    traced = jax.jit(gradient).trace(variables, constants)
-    if own is None:
-        judged = traced.jaxpr
-        values = traced.lower().compile()(variables, constants)
+    bound = judged
+    if judged is None:
+        traced = jax.jit(gradient).trace(variables, constants)
+        bound = traced.jaxpr
+        if own is None:
+            judged = bound
+            values = traced.lower().compile()(variables, constants)
     return Program(
         primal=primal,
         gradient=judged,
-        bound=traced.jaxpr if judged is None else judged,
+        bound=bound,
         variables=[_constant(x) for x in variables],
         constants=[_constant(x) for x in constants],
         cotangents=weights,

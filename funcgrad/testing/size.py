@@ -3,37 +3,101 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 
 from funcgrad.errors import InputError
-from funcgrad.jaxprs import count, inner_programs, opened
+from funcgrad.jaxprs import inner_programs, opened, work
+from funcgrad.testing.control import CALLS, CUSTOM_CALLS
 
-# What a scalar costs over all walks, a multiply-add inside a product, and a taped
-# number: rough, as measured in docs/speed.md, since they only keep long checks away.
-SECONDS_PER_SCALAR, SECONDS_PER_TERM, BYTES_PER_SCALAR = 14e-6, 5e-6, 600
+# What a walk follows; all else makes numbers itself.
+FOLLOWED = frozenset({*CALLS, *CUSTOM_CALLS})
+
+
+class Work(NamedTuple):
+    """How many scalars are made, terms multiplied, and equations come by."""
+
+    scalars: float = 0.0
+    terms: float = 0.0
+    equations: float = 0.0
+
+    def plus(self, other: Work, times: float = 1) -> Work:
+        return Work(*(a + times * b for a, b in zip(self, other, strict=True)))
+
+
+class Price(NamedTuple):
+    """Seconds for each part of a work, over all the walks of a check.
+
+    They are rough, as measured in docs/speed.md: they only keep long checks away.
+    `walks` is how often a check walks each of its two programs.
+    """
+
+    scalar: float
+    term: float
+    equation: float
+    walks: int
+
+    def seconds(self, work: Work) -> float:
+        scalars, terms, equations = work
+        numbers = scalars * self.scalar + terms * self.term
+        return numbers + equations * self.equation
+
+    def of_a_walk(self, work: Work, effort: float = 1.0) -> float:
+        """Return the seconds of one walk, whose numbers take `effort` as long."""
+        numbers = work.scalars * self.scalar + work.terms * self.term
+        return (numbers * effort + work.equations * self.equation) / self.walks
+
+
+# Exact numbers; and whole arrays in three fields, and on a tape of floats.
+EXACT = Price(14e-6, 5e-6, 80e-6, 4)
+FIELDS = Price(100e-9, 1.5e-9, 150e-6, 5)
+# What a taped number takes, and a node of a tape of whole arrays.
+BYTES_PER_SCALAR, MEMORY = 600, 2e9
+FIELD_BYTES_PER_SCALAR, FIELD_BYTES_PER_EQUATION, FIELD_MEMORY = 15, 1500, 8e9
+# What JAX takes to trace a gradient by equations of f, and XLA to compile it: that goes
+# by the square, as its passes do.
+TRACING, COMPILING = 1e-3, 14e-8
 # What a net's loss and its gradient make together, over what the loss makes alone.
 WITH_GRADIENT = 4
-MEMORY = 2e9
 
-# The same for whole arrays in three fields, and on a tape of floats; where arrays are
-# small, an equation takes as long as it takes Python to come by.
-FIELD_SECONDS_PER_SCALAR, FIELD_SECONDS_PER_TERM = 100e-9, 1.5e-9
-FIELD_SECONDS_PER_EQUATION = 150e-6
-FIELD_BYTES_PER_SCALAR, FIELD_MEMORY = 15, 8e9
+
+def work_of(eqns: Iterable[Any]) -> Work:
+    """Return the work of a program's equations, without what they call."""
+    scalars, terms, equations = 0.0, 0.0, 1.0  # to enter it takes as long as one
+    for eqn in eqns:
+        equations += 1
+        if eqn.primitive.name not in FOLLOWED:
+            made, multiplied = work(eqn)
+            scalars += made
+            terms += multiplied
+    return Work(scalars, terms, equations)
+
+
+def work_in(program: Any, known: dict[int, Work] | None = None) -> Work:
+    """Return the work of a program, with all that it calls.
+
+    Loops count as often as they run; a `while` loop counts once, since nobody knows.
+    """
+    jaxpr, _ = opened(program)
+    known = {} if known is None else known
+    if id(jaxpr) not in known:
+        found = work_of(jaxpr.eqns)
+        for eqn in jaxpr.eqns:
+            if eqn.primitive.name in FOLLOWED:
+                times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+                for inner in inner_programs(eqn):
+                    found = found.plus(work_in(inner, known), times)
+        known[id(jaxpr)] = found
+    return known[id(jaxpr)]
 
 
 def estimate(primal: Any, gradient: Any) -> tuple[float, float]:
     """Return the seconds and the bytes that a check will take, roughly."""
-    (taped, products), (made, more) = count(primal), count(gradient)
-    seconds = _seconds(taped + made, products + more)
-    return seconds, (2 * taped + made + products) * BYTES_PER_SCALAR
-
-
-def _seconds(scalars: float, terms: float) -> float:
-    return scalars * SECONDS_PER_SCALAR + terms * SECONDS_PER_TERM
+    taped, made = work_in(primal), work_in(gradient)
+    memory = (2 * taped.scalars + made.scalars + taped.terms) * BYTES_PER_SCALAR
+    return EXACT.seconds(taped.plus(made)), memory
 
 
 def is_small(primal: Any, gradient: Any, seconds: float) -> bool:
@@ -44,24 +108,37 @@ def is_small(primal: Any, gradient: Any, seconds: float) -> bool:
 
 def estimate_in_fields(primal: Any, gradient: Any) -> tuple[float, float]:
     """Return the seconds and the bytes that a check by identity will take, roughly."""
-    seconds = _seconds_in_fields(primal) + _seconds_in_fields(gradient)
-    return seconds, count(gradient)[0] * FIELD_BYTES_PER_SCALAR
+    taped, made = work_in(primal), work_in(gradient)
+    return FIELDS.seconds(taped.plus(made)), field_bytes(made)
 
 
-def _seconds_in_fields(program: Any) -> float:
-    scalars, terms = count(program)
-    seconds = scalars * FIELD_SECONDS_PER_SCALAR + terms * FIELD_SECONDS_PER_TERM
-    return seconds + equations(program) * FIELD_SECONDS_PER_EQUATION
+def field_bytes(made: Work) -> float:
+    """Return what a tape of whole arrays holds, roughly."""
+    nodes = made.equations * FIELD_BYTES_PER_EQUATION
+    return made.scalars * FIELD_BYTES_PER_SCALAR + nodes
 
 
-def equations(program: Any) -> float:
-    """Return how many equations run; a `while` loop counts once."""
+def written(program: Any, known: dict[int, int] | None = None) -> int:
+    """Return how many equations are written, each call's anew and each loop's once."""
     jaxpr, _ = opened(program)
-    found = 0.0
-    for eqn in jaxpr.eqns:
-        times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-        found += 1 + times * sum(map(equations, inner_programs(eqn)))
-    return found
+    known = {} if known is None else known
+    if id(jaxpr) not in known:
+        inner = (p for eqn in jaxpr.eqns for p in inner_programs(eqn))
+        known[id(jaxpr)] = len(jaxpr.eqns) + sum(written(p, known) for p in inner)
+    return known[id(jaxpr)]
+
+
+def refuse_to_compile(primal: Any, seconds: float) -> None:
+    """Raise ValueError, with an estimate, where the gradient is too long to compile."""
+    lines = written(primal)
+    time = lines * TRACING + lines**2 * COMPILING
+    if time > seconds:
+        raise InputError(
+            f"compiling this gradient would take about {time:,.0f} s, as f is a "
+            f"program of {lines:,} equations; the limit is {seconds:,.3g} s. Write "
+            f"what repeats as jax.lax.scan or jax.lax.fori_loop, which are compiled "
+            f"once, or allow seconds={math.ceil(time)}"
+        )
 
 
 def refuse_if_too_large(primal: Any, gradient: Any, seconds: float) -> None:
@@ -95,10 +172,8 @@ def rows_that_fit(
 
     def taken(rows: int) -> float:
         part = jax.tree.map(lambda a: a[:rows], batch)
-        program = jax.make_jaxpr(objective)(params, part)
-        if in_fields:
-            return WITH_GRADIENT * _seconds_in_fields(program)
-        return WITH_GRADIENT * _seconds(*count(program))
+        loss = work_in(jax.make_jaxpr(objective)(params, part))
+        return WITH_GRADIENT * (FIELDS if in_fields else EXACT).seconds(loss)
 
     total = len(jax.tree.leaves(batch)[0])
     one, whole = taken(1), taken(total)

@@ -82,23 +82,20 @@ def reached(variables: list[np.ndarray], met: list[Met]) -> bool:
     return any(r.any() for r in _reached(variables, met))
 
 
-def places(variables: list[np.ndarray], met: list[Met]) -> list[Place]:
-    """Return where there are ties that the variables take part in, once each."""
-    own = {id(v) for array in variables for v in array.ravel()}
+def places(met: list[Met]) -> list[Place]:
+    """Return where there are ties that the variables take part in, once each.
+
+    What is a Value was made from them: all else was made of plain numbers.
+    """
     found: dict[int, Place] = {}
     for place, events in met:
-        for tie in _ties(events):
-            if id(place.eqn) not in found and own & _ancestors(tie):
-                found[id(place.eqn)] = place
+        if any(type(x) is Value for tie in _ties(events) for x in (tie.a, tie.b)):
+            found.setdefault(id(place.eqn), place)
     return list(found.values())
 
 
 def _ties(events: list[Event]) -> list[Event]:
     return [event for event in events if event.kind == "tie"]
-
-
-def _ancestors(tie: Event) -> set[int]:
-    return {id(node) for x in (tie.a, tie.b) if type(x) is Value for node in x.graph()}
 
 
 def _reached(variables: list[np.ndarray], met: list[Met]) -> list[np.ndarray]:

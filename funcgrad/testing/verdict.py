@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from funcgrad.testing import culprit, deep_bounds, size, ties
+from funcgrad.jaxprs import count
+from funcgrad.testing import culprit, deep_bounds, ties
+from funcgrad.testing.budget import Spent
 from funcgrad.testing.compare import (
     FIRST_PRECISION,
     Comparison,
@@ -77,7 +79,7 @@ def _verdict(
         right.met,
         found.exact,
         lambda shift: truth(program, reading=again, shift=shift).values,
-        cheap=sum(size.count(program.primal)) < 20_000,
+        cheap=sum(count(program.primal)) < 20_000,
     )
 
     def leaf(i: int, k: int | None = None) -> LeafReport:
@@ -113,15 +115,18 @@ def _verdict(
     notes += _tie_notes(right, tied)
     notes += culprit.path_notes(rounding)
     why = ""
-    if verdict == "rule":
-        why = culprit.of_rule(program, given)
-    elif verdict == "pole":
-        why = culprit.of_pole(program, rounding)
-    elif verdict == "compiler":
-        why = deep.why or culprit.of_compiler(program, path)
-    elif verdict == "kink":
-        why = culprit.of_kink(right.variables, right.met)
-    elif verdict == "uncovered":
+    try:
+        if verdict == "rule":
+            why = culprit.of_rule(program, given)
+        elif verdict == "pole":
+            why = culprit.of_pole(program, rounding)
+        elif verdict == "compiler":
+            why = deep.why or culprit.of_compiler(program, path)
+        elif verdict == "kink":
+            why = culprit.of_kink(right.met)
+    except Spent:
+        why = "not found before the seconds of this check were spent"
+    if verdict == "uncovered":
         notes.append(f"not decided at {bits} bits, where the proof gives up")
     return GradientReport(verdict, tuple(leaves), tuple(notes), why, explained)
 
@@ -164,7 +169,7 @@ def _tie_notes(right: Derivatives, tied: list[np.ndarray]) -> list[str]:
     """Say which ties were met, and where they were not judged."""
     notes = []
     if any((t == "between").any() for t in tied):
-        for place in ties.places(right.variables, right.met)[:3]:
+        for place in ties.places(right.met)[:3]:
             notes.append(
                 f"exactly tied, and the derivative lies between the one-sided ones: "
                 f"{culprit.describe(place)}"

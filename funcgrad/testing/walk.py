@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend import core
 
 from funcgrad.jaxprs import is_complex, opened, result_dtype
-from funcgrad.testing import control
+from funcgrad.testing import budget, control
 from funcgrad.testing.control import (
     CUSTOM_CALLS,
     Place,
@@ -24,12 +24,18 @@ from funcgrad.testing.control import (
     name_within_jax,
     stacked,
 )
+from funcgrad.testing.flint import flint
 from funcgrad.testing.numbers.exact import Exact
 from funcgrad.testing.numbers.native import Native
 from funcgrad.testing.numbers.objects import Doubtful, Event, is_real
+from funcgrad.testing.numbers.truth import Truth
 from funcgrad.testing.rules.elementwise import APPROXIMATED, ELEMENTWISE
 from funcgrad.testing.rules.exact import PRIMITIVES
 from funcgrad.testing.rules.native import native
+from funcgrad.testing.size import BYTES_PER_SCALAR, EXACT, MEMORY, Work, work_of
+
+# Beyond so many bits it is they, and not Python, that take the time of arithmetic.
+_BITS = 512
 
 
 class Met(NamedTuple):
@@ -37,6 +43,13 @@ class Met(NamedTuple):
 
     place: Place
     events: list[Event]
+
+
+class Plan(NamedTuple):
+    """The equations that are needed, with the outputs that are, and their work."""
+
+    steps: list[tuple[Any, list[bool]]]
+    work: Work
 
 
 Hook = Callable[[Place, list[Any], list[Any]], None]
@@ -63,8 +76,9 @@ class Walk:
         self.met: list[Met] = []
         self._hook = hook
         self._callers: tuple[Any, ...] = ()
-        self._live: dict[tuple[int, tuple[bool, ...]], list[tuple[Any, list[bool]]]]
-        self._live = {}
+        self._plans: dict[tuple[int, tuple[bool, ...]], Plan] = {}
+        self._budget = budget.current()
+        self._held = 0.0 if isinstance(numbers, Truth) else None
 
     def run(
         self, program: Any, inputs: Sequence[Any], used: Sequence[bool] | None = None
@@ -90,7 +104,9 @@ class Walk:
 
         env.update(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, inputs, strict=True))
-        for eqn, needed in self._needed(jaxpr, tuple(used)):
+        plan = self._planned(jaxpr, tuple(used))
+        self._charge(plan.work)
+        for eqn, needed in plan.steps:
             outputs = self.step(eqn, [read(x) for x in eqn.invars], needed)
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [
@@ -187,12 +203,17 @@ class Walk:
         finally:
             self._hook = hook
 
-    def _needed(
-        self, jaxpr: Any, used: tuple[bool, ...]
-    ) -> list[tuple[Any, list[bool]]]:
+    def _charge(self, work: Work) -> None:
+        """Pay for equations before they are run."""
+        self._budget.spend(EXACT.of_a_walk(work, max(1, flint().ctx.prec / _BITS)))
+        if self._held is not None:
+            self._held += (work.scalars + work.terms) * BYTES_PER_SCALAR
+            budget.refuse_memory(self._held, MEMORY)
+
+    def _planned(self, jaxpr: Any, used: tuple[bool, ...]) -> Plan:
         """Return the equations that the used outputs need, in order."""
         key = id(jaxpr), used
-        if key not in self._live:
+        if key not in self._plans:
             needed = {
                 v for v, u in zip(jaxpr.outvars, used, strict=True) if u and _is_var(v)
             }
@@ -202,8 +223,9 @@ class Walk:
                 if any(outputs):
                     kept.append((eqn, outputs))
                     needed.update(v for v in eqn.invars if _is_var(v))
-            self._live[key] = kept[::-1]
-        return self._live[key]
+            work = work_of(eqn for eqn, _ in kept)
+            self._plans[key] = Plan(kept[::-1], work)
+        return self._plans[key]
 
 
 def _is_var(atom: Any) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend import core
 
 from funcgrad.jaxprs import is_complex, is_float, opened
-from funcgrad.testing import control
+from funcgrad.testing import budget, control
 from funcgrad.testing.control import (
     CUSTOM_CALLS,
     Place,
@@ -20,9 +20,11 @@ from funcgrad.testing.control import (
     stacked,
 )
 from funcgrad.testing.numbers.path import Path
+from funcgrad.testing.numbers.tape import Tape
 from funcgrad.testing.rules.elementwise import ELEMENTWISE, KNOWN_WHOLE, Rule
 from funcgrad.testing.rules.native import native
 from funcgrad.testing.rules.whole import PRIMITIVES
+from funcgrad.testing.size import FIELD_MEMORY, FIELDS, Work, field_bytes, work_of
 
 Hook = Callable[[Place, list[Any], list[Any]], None]
 
@@ -53,7 +55,9 @@ class Walk:
         self.ties: dict[int, Place] = {}
         self._hook = hook
         self._callers: tuple[Any, ...] = ()
-        self._plans: dict[tuple[int, tuple[bool, ...]], list[Any]] = {}
+        self._plans: dict[tuple[int, tuple[bool, ...]], tuple[list[Any], Work]] = {}
+        self._budget = budget.current()
+        self._held = 0.0 if isinstance(numbers, Tape) else None
         self._kept: list[Any] = []  # so that no id is given twice
 
     def is_real(self, x: Any) -> bool:
@@ -86,7 +90,9 @@ class Walk:
         cuts = cut_variables(jaxpr, self._cut, self._cuts) if self._cut else set()
         for v in cuts.intersection(jaxpr.invars):
             env[v] = self.numbers.cut(read(v))
-        for eqn, needed, last in self._plan(jaxpr, tuple(used)):
+        plan, work = self._plan(jaxpr, tuple(used))
+        self._charge(work)
+        for eqn, needed, last in plan:
             outputs = self.step(eqn, [read(x) for x in eqn.invars], needed)
             env.update(zip(eqn.outvars, outputs, strict=True))
             for v in cuts.intersection(eqn.outvars):
@@ -208,8 +214,18 @@ class Walk:
     def place(self, eqn: Any) -> Place:
         return Place(eqn, self._callers)
 
-    def _plan(self, jaxpr: Any, used: tuple[bool, ...]) -> list[Any]:
-        """Return (equation, needed outputs, variables read last) for what is needed."""
+    def _charge(self, work: Work) -> None:
+        """Pay for equations before they are run."""
+        self._budget.spend(FIELDS.of_a_walk(work) * self.numbers.effort)
+        if self._held is not None:
+            self._held += field_bytes(work)
+            budget.refuse_memory(self._held, FIELD_MEMORY)
+
+    def _plan(self, jaxpr: Any, used: tuple[bool, ...]) -> tuple[list[Any], Work]:
+        """Return (equation, needed outputs, variables read last) for what is needed.
+
+        Their work comes second.
+        """
         key = id(jaxpr), used
         if key not in self._plans:
             self._kept.append(jaxpr)
@@ -227,7 +243,7 @@ class Walk:
                     last = (own - needed) | unread
                     needed |= own
                     plan.append((eqn, outputs, last))
-            self._plans[key] = plan[::-1]
+            self._plans[key] = plan[::-1], work_of(eqn for eqn, *_ in plan)
         return self._plans[key]
 
 

@@ -78,6 +78,13 @@ class Rounded(Exact):
         sizes = super().add_up(each(abs_upper, terms), dtype)
         return self._spread(out, sizes, terms.shape[-1] - 1, dtype)
 
+    def running_sum(self, terms: np.ndarray, dtype: Any) -> np.ndarray:
+        out = super().running_sum(terms, dtype)
+        sizes = super().running_sum(each(abs_upper, terms), dtype)
+        for i in range(1, terms.shape[-1]):
+            out[..., i] = self._spread(out[..., i], sizes[..., i], i, dtype)
+        return out
+
     def _spread(
         self, sums: np.ndarray, sizes: np.ndarray, terms: int, dtype: Any
     ) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import ml_dtypes
@@ -70,6 +70,11 @@ class Exact:
         """Return the sums over the last axis."""
         zero = flint().arb(0)
         return objects(terms.shape[:-1], [sum(row, zero) for row in rows_of(terms)])
+
+    def running_sum(self, terms: np.ndarray, dtype: Any) -> np.ndarray:
+        """Return the cumulative sums along the last axis."""
+        sums = [x for row in rows_of(terms) for x in accumulate(row)]
+        return objects(terms.shape, sums)
 
     def running_product(self, terms: np.ndarray, dtype: Any) -> np.ndarray:
         """Return the cumulative products along the last axis."""

@@ -37,7 +37,12 @@ def in_float64(function: Callable[..., Any], *arrays: Any) -> np.ndarray:
 
 
 class AsItIs:
-    """A kind to which a rounding, a stopped gradient and a maximum are the number."""
+    """A kind to which a rounding, a stopped gradient and a maximum are the number.
+
+    `effort` is what a walk takes with it, where residues modulo one prime take 1.
+    """
+
+    effort = 1.0
 
     def rounded(self, x: Any, unit: float) -> Any:
         return x

@@ -20,6 +20,7 @@ class Modular(AsItIs):
 
     def __init__(self, field: Field | DualField):
         self.field: Any = field
+        self.effort = 2.0 if isinstance(field, DualField) else 1.0
 
     def lift(self, native: Any) -> Any:
         return self.field.lift(native)

@@ -32,7 +32,7 @@ class Tangents:
     type = Moving
 
     def __init__(self, kind: Any, maxima: str = ""):
-        self.kind, self.maxima = kind, maxima
+        self.kind, self.maxima, self.effort = kind, maxima, kind.effort
         self._draw = np.random.default_rng(0)
 
     def lift(self, native: Any) -> Moving:

@@ -49,7 +49,7 @@ class Tape:
     asked for, as those are made anywhere.
     """
 
-    type = Taped
+    type, effort = Taped, 1.0
 
     def __init__(self, *, errors: bool = False, reading: Reading | None = None):
         self.kind, self.errors = Floats(reading), errors

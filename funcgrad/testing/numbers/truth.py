@@ -65,6 +65,17 @@ class Truth(Exact):
                 out[i] = Value(out[i], children, "sum", (1,) * len(children))
         return out.reshape(terms.shape[:-1])
 
+    def running_sum(self, terms: np.ndarray, dtype: Any) -> np.ndarray:
+        out = super().running_sum(each(data, terms), dtype)
+        for sums, row in zip(rows_of(out), rows_of(terms), strict=True):
+            before: Any = None
+            for i, x in enumerate(row):
+                children = tuple(y for y in (before, x) if type(y) is Value)
+                if children:
+                    sums[i] = Value(sums[i], children, "sum", (1,) * len(children))
+                before = sums[i]
+        return out
+
 
 def _product_rule(
     row: np.ndarray, plain_row: list[Any], column: np.ndarray, plain_column: list[Any]

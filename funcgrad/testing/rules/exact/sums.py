@@ -52,11 +52,7 @@ def back(eqn: Any, x: np.ndarray) -> np.ndarray:
 
 
 def _cumsum(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
-    x = along(eqn, inputs[0])
-    sums = [
-        numbers.add_up(x[..., : i + 1], result_dtype(eqn)) for i in range(x.shape[-1])
-    ]
-    return back(eqn, np.stack(sums, -1) if sums else x)
+    return back(eqn, numbers.running_sum(along(eqn, inputs[0]), result_dtype(eqn)))
 
 
 def _cumprod(eqn: Any, inputs: list[Any], numbers: Exact) -> Any:
