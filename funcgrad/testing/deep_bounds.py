@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from funcgrad.testing import culprit
@@ -20,7 +21,8 @@ from funcgrad.testing.program import Program
 from funcgrad.testing.report import LeafReport
 from funcgrad.testing.walk import Walk
 
-# A ball that is so many times as wide as the largest error in its leaf says nothing.
+# A ball so many times as wide as the largest error in its leaf says nothing, nor does
+# one of so many roundings of the largest element of the leaf.
 _LOOSE = 1e6
 
 
@@ -87,10 +89,17 @@ def judge(
 
 
 def _is_loose(values: np.ndarray, made: np.ndarray, balls: np.ndarray) -> bool:
+    """Return whether balls are far too wide, by the errors or by the numbers alone.
+
+    By the errors alone, a wrong number within a wide ball would be its own excuse.
+    """
     if not all(ball.is_finite() for ball in balls.flat):
         return True
-    off = np.abs(values.astype(np.float64) - _floats(made)).max()
-    return bool(max(float(ball.rad()) for ball in balls.flat) > _LOOSE * off > 0)
+    exact, widest = _floats(made), max(float(ball.rad()) for ball in balls.flat)
+    off = float(np.abs(values.astype(np.float64) - exact).max())
+    unit = float(ml_dtypes.finfo(values.dtype).eps) / 2
+    largest = float(np.abs(exact).max())
+    return widest > _LOOSE * off > 0 or widest > min(1.0, _LOOSE * unit) * largest > 0
 
 
 def _floats(exact: np.ndarray) -> np.ndarray:
