@@ -73,6 +73,11 @@ def is_float(aval: Any) -> bool:
     return bool(jnp.issubdtype(getattr(aval, "dtype", np.bool_), jnp.floating))
 
 
+def is_float_array(aval: Any) -> bool:
+    """Tell whether what an abstract value stands for are floats with axes."""
+    return bool(getattr(aval, "shape", ())) and is_float(aval)
+
+
 def is_complex(aval: Any) -> bool:
     """Tell whether what an abstract value stands for are complex numbers."""
     return bool(jnp.issubdtype(getattr(aval, "dtype", np.bool_), jnp.complexfloating))

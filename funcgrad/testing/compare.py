@@ -95,8 +95,9 @@ def _variables(
 
 
 def lifted_constants(program: Program, numbers: Exact | Native) -> list[Any]:
+    """Return the constants; arrays become numbers where a walk first reads them."""
     return [
-        numbers.lift(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
+        numbers.lift(x) if jnp.issubdtype(x.dtype, jnp.floating) and not x.ndim else x
         for x in program.constants
     ]
 

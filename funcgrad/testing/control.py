@@ -111,4 +111,7 @@ CALLS: dict[str, Callable[..., list[Any]]] = {
     "while": _while,
 }
 
+# What hands its arguments on as they are: an array of floats need be no numbers yet.
+HANDED_ON = frozenset(name for name, follow in CALLS.items() if follow is call)
+
 CUSTOM_CALLS = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")

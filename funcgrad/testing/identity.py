@@ -99,9 +99,9 @@ def decide(program: Program, shift: list[np.ndarray] | None = None) -> Decided:
 
 
 def constants(program: Program, numbers: Any) -> list[Any]:
-    """Return the other inputs of the programs, floats as numbers of this kind."""
+    """Return the other inputs; arrays become numbers where a walk first reads them."""
     return [
-        numbers.lift(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
+        numbers.lift(x) if jnp.issubdtype(x.dtype, jnp.floating) and not x.ndim else x
         for x in program.constants
     ]
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.extend import core
 
 from funcgrad.errors import InputError
-from funcgrad.jaxprs import inner_programs, opened, work
-from funcgrad.testing.control import CALLS, CUSTOM_CALLS
+from funcgrad.jaxprs import inner_programs, is_float, is_float_array, opened, work
+from funcgrad.testing.control import CALLS, CUSTOM_CALLS, HANDED_ON, called
+from funcgrad.testing.rules.movement import MOVES
 
 # What a walk follows; all else makes numbers itself.
 FOLLOWED = frozenset({*CALLS, *CUSTOM_CALLS})
 
 
 class Work(NamedTuple):
-    """How many scalars are made, terms multiplied, and equations come by."""
+    """How many scalars are made, terms multiplied, equations run, and floats lifted."""
 
     scalars: float = 0.0
     terms: float = 0.0
     equations: float = 0.0
+    lifted: float = 0.0
 
     def plus(self, other: Work, times: float = 1) -> Work:
         return Work(*(a + times * b for a, b in zip(self, other, strict=True)))
@@ -37,25 +40,27 @@ class Price(NamedTuple):
     scalar: float
     term: float
     equation: float
+    lifted: float
     walks: int
 
     def seconds(self, work: Work) -> float:
-        scalars, terms, equations = work
-        numbers = scalars * self.scalar + terms * self.term
-        return numbers + equations * self.equation
+        return self.walks * self.of_a_walk(work)
 
     def of_a_walk(self, work: Work, effort: float = 1.0) -> float:
         """Return the seconds of one walk, whose numbers take `effort` as long."""
         numbers = work.scalars * self.scalar + work.terms * self.term
-        return (numbers * effort + work.equations * self.equation) / self.walks
+        rest = work.equations * self.equation + work.lifted * self.lifted
+        return (numbers * effort + rest) / self.walks
 
 
 # Exact numbers; and whole arrays in three fields, and on a tape of floats.
-EXACT = Price(14e-6, 5e-6, 80e-6, 4)
-FIELDS = Price(100e-9, 1.5e-9, 150e-6, 5)
-# What a taped number takes, and a node of a tape of whole arrays.
-BYTES_PER_SCALAR, MEMORY = 600, 2e9
-FIELD_BYTES_PER_SCALAR, FIELD_BYTES_PER_EQUATION, FIELD_MEMORY = 15, 1500, 8e9
+EXACT = Price(14e-6, 5e-6, 80e-6, 1.5e-6, 4)
+FIELDS = Price(100e-9, 1.5e-9, 150e-6, 15e-9, 5)
+# What a taped number takes, and one that is lifted; and in whole arrays on a tape, of
+# which each equation leaves a node.
+BYTES_PER_SCALAR, BYTES_PER_LIFTED, MEMORY = 600, 130, 2e9
+FIELD_BYTES_PER_SCALAR, FIELD_BYTES_PER_LIFTED, FIELD_MEMORY = 15, 24, 8e9
+FIELD_BYTES_PER_EQUATION = 1500
 # What JAX takes to trace a gradient by equations of f, and XLA to compile it: that goes
 # by the square, as its passes do.
 TRACING, COMPILING = 1e-3, 14e-8
@@ -93,11 +98,56 @@ def work_in(program: Any, known: dict[int, Work] | None = None) -> Work:
     return known[id(jaxpr)]
 
 
+def lifted(program: Any, natives: set[Any] | None = None) -> float:
+    """Return how many of the floats in arrays that enter a program are made numbers.
+
+    Those are all but what it only moves. `natives` are the arguments that may be
+    native, by default all.
+    """
+    jaxpr, _ = opened(program)
+    entering = jaxpr.invars if natives is None else natives
+    arrays = {v for v in (*jaxpr.constvars, *entering) if is_float_array(v.aval)}
+    found = 0.0
+
+    def lift(atoms: Sequence[Any]) -> None:
+        nonlocal found
+        for v in {v for v in atoms if not isinstance(v, core.Literal)} & arrays:
+            found += math.prod(v.aval.shape)
+            arrays.discard(v)
+
+    for eqn in jaxpr.eqns:
+        own = [v for v in eqn.invars if not isinstance(v, core.Literal)]
+        if arrays.isdisjoint(own):
+            continue
+        if eqn.primitive.name in HANDED_ON:
+            inner, _ = opened(called(eqn))
+            pairs = zip(eqn.invars, inner.invars, strict=True)
+            found += lifted(inner, {v for x, v in pairs if x in own and x in arrays})
+        elif eqn.primitive.name in MOVES and all(
+            v in arrays for v in own if is_float(v.aval)
+        ):
+            arrays |= {v for v in eqn.outvars if is_float_array(v.aval)}
+        else:
+            lift(own)
+    lift(jaxpr.outvars)
+    return found
+
+
+def _work_of_both(primal: Any, gradient: Any) -> tuple[Work, Work, Work]:
+    """Return the work of both programs, each with what it lifts, and their sum."""
+    known: dict[int, Work] = {}
+    taped, made = (
+        work_in(p, known)._replace(lifted=lifted(p)) for p in (primal, gradient)
+    )
+    return taped, made, taped.plus(made)
+
+
 def estimate(primal: Any, gradient: Any) -> tuple[float, float]:
     """Return the seconds and the bytes that a check will take, roughly."""
-    taped, made = work_in(primal), work_in(gradient)
+    taped, made, both = _work_of_both(primal, gradient)
     memory = (2 * taped.scalars + made.scalars + taped.terms) * BYTES_PER_SCALAR
-    return EXACT.seconds(taped.plus(made)), memory
+    memory += max(taped.lifted, made.lifted) * BYTES_PER_LIFTED
+    return EXACT.seconds(both), memory
 
 
 def is_small(primal: Any, gradient: Any, seconds: float) -> bool:
@@ -108,14 +158,15 @@ def is_small(primal: Any, gradient: Any, seconds: float) -> bool:
 
 def estimate_in_fields(primal: Any, gradient: Any) -> tuple[float, float]:
     """Return the seconds and the bytes that a check by identity will take, roughly."""
-    taped, made = work_in(primal), work_in(gradient)
-    return FIELDS.seconds(taped.plus(made)), field_bytes(made)
+    _, made, both = _work_of_both(primal, gradient)
+    return FIELDS.seconds(both), field_bytes(made)
 
 
 def field_bytes(made: Work) -> float:
     """Return what a tape of whole arrays holds, roughly."""
-    nodes = made.equations * FIELD_BYTES_PER_EQUATION
-    return made.scalars * FIELD_BYTES_PER_SCALAR + nodes
+    numbers = made.scalars * FIELD_BYTES_PER_SCALAR
+    numbers += made.lifted * FIELD_BYTES_PER_LIFTED
+    return numbers + made.equations * FIELD_BYTES_PER_EQUATION
 
 
 def written(program: Any, known: dict[int, int] | None = None) -> int:

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from funcgrad.jaxprs import is_complex, opened, result_dtype
+from funcgrad.jaxprs import is_complex, is_float_array, opened, result_dtype
 from funcgrad.testing import budget, control
 from funcgrad.testing.control import (
     CUSTOM_CALLS,
+    HANDED_ON,
     Place,
     Uncovered,
     call,
@@ -31,6 +32,7 @@ from funcgrad.testing.numbers.objects import Doubtful, Event, is_real
 from funcgrad.testing.numbers.truth import Truth
 from funcgrad.testing.rules.elementwise import APPROXIMATED, ELEMENTWISE
 from funcgrad.testing.rules.exact import PRIMITIVES
+from funcgrad.testing.rules.movement import MOVES
 from funcgrad.testing.rules.native import native
 from funcgrad.testing.size import BYTES_PER_SCALAR, EXACT, MEMORY, Work, work_of
 
@@ -98,16 +100,35 @@ class Walk:
             value = _literal(atom) if is_literal else env[atom]
             if not _is_float(value):
                 return value
-            # What enters or is computed was lifted: a float here is a constant's.
+            # What is computed was lifted: a float here is a constant's.
             dtype = atom.aval.dtype
-            return self.numbers.constant(value, dtype, closed_over=not is_literal)
+            if not np.ndim(value):
+                return self.numbers.constant(value, dtype, closed_over=not is_literal)
+            self._charge(Work(lifted=np.size(value)))
+            env[atom] = lifted = self.numbers.lift(np.asarray(value, dtype))
+            return lifted
+
+        def handed(atom: Any) -> Any:
+            """Return an array of floats as it is, so that moving it costs nothing."""
+            is_array = _is_var(atom) and is_float_array(atom.aval)
+            return env[atom] if is_array else read(atom)
+
+        def operands(eqn: Any) -> list[Any]:
+            name = eqn.primitive.name
+            if name in HANDED_ON:
+                return [handed(x) for x in eqn.invars]
+            if name in MOVES and _is_native_array(env, eqn.invars[0]):
+                found = [handed(x) for x in eqn.invars]
+                if not any(is_real(x) or isinstance(x, Doubtful) for x in found):
+                    return found
+            return [read(x) for x in eqn.invars]
 
         env.update(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, inputs, strict=True))
         plan = self._planned(jaxpr, tuple(used))
         self._charge(plan.work)
         for eqn, needed in plan.steps:
-            outputs = self.step(eqn, [read(x) for x in eqn.invars], needed)
+            outputs = self.step(eqn, operands(eqn), needed)
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [
             read(x) if u else None for x, u in zip(jaxpr.outvars, used, strict=True)
@@ -124,7 +145,11 @@ class Walk:
             missing.place = missing.place or self.place(eqn)
             raise
         self.stamp(eqn)
-        outputs = self.lifted(outputs)
+        # Arrays that were only moved wait until something else reads them.
+        is_move = eqn.primitive.name in MOVES
+        outputs = [
+            x if is_move and np.ndim(x) else self.lifted([x])[0] for x in outputs
+        ]
         self.tell(eqn, inputs, outputs)
         return outputs
 
@@ -226,6 +251,10 @@ class Walk:
             work = work_of(eqn for eqn, _ in kept)
             self._plans[key] = Plan(kept[::-1], work)
         return self._plans[key]
+
+
+def _is_native_array(env: dict[Any, Any], atom: Any) -> bool:
+    return _is_var(atom) and bool(np.ndim(env[atom])) and _is_float(env[atom])
 
 
 def _is_var(atom: Any) -> bool:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from funcgrad.jaxprs import is_complex, is_float, opened
+from funcgrad.jaxprs import is_complex, is_float, is_float_array, opened
 from funcgrad.testing import budget, control
 from funcgrad.testing.control import (
     CUSTOM_CALLS,
+    HANDED_ON,
     Place,
     Uncovered,
     call,
@@ -22,6 +23,7 @@ from funcgrad.testing.control import (
 from funcgrad.testing.numbers.path import Path
 from funcgrad.testing.numbers.tape import Tape
 from funcgrad.testing.rules.elementwise import ELEMENTWISE, KNOWN_WHOLE, Rule
+from funcgrad.testing.rules.movement import MOVES
 from funcgrad.testing.rules.native import native
 from funcgrad.testing.rules.whole import PRIMITIVES
 from funcgrad.testing.size import FIELD_MEMORY, FIELDS, Work, field_bytes, work_of
@@ -82,8 +84,24 @@ class Walk:
                 return self.numbers.constant(value, aval.dtype)
             value = env[atom]
             if is_float(atom.aval) and not self.is_real(value):
+                self._charge(Work(lifted=np.size(value)))
                 value = env[atom] = self.numbers.constant(value, atom.aval.dtype)
             return value
+
+        def handed(atom: Any) -> Any:
+            """Return an array of floats as it is, so that moving it costs nothing."""
+            is_array = not isinstance(atom, core.Literal) and is_float_array(atom.aval)
+            return env[atom] if is_array else read(atom)
+
+        def operands(eqn: Any) -> list[Any]:
+            name = eqn.primitive.name
+            if name in HANDED_ON:
+                return [handed(x) for x in eqn.invars]
+            if name in MOVES and cuts.isdisjoint(eqn.outvars):
+                found = [handed(x) for x in eqn.invars]
+                if not any(map(self.is_real, found)):
+                    return found
+            return [read(x) for x in eqn.invars]
 
         env.update(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, inputs, strict=True))
@@ -93,7 +111,7 @@ class Walk:
         plan, work = self._plan(jaxpr, tuple(used))
         self._charge(work)
         for eqn, needed, last in plan:
-            outputs = self.step(eqn, [read(x) for x in eqn.invars], needed)
+            outputs = self.step(eqn, operands(eqn), needed)
             env.update(zip(eqn.outvars, outputs, strict=True))
             for v in cuts.intersection(eqn.outvars):
                 if self.is_real(env[v]):
@@ -116,8 +134,12 @@ class Walk:
         except Uncovered as missing:
             missing.place = missing.place or self.place(eqn)
             raise
+        # Arrays that were only moved wait until something else reads them.
+        is_move = eqn.primitive.name in MOVES
         outputs = [
-            self.numbers.lift(x) if is_float(v.aval) and not self.is_real(x) else x
+            self.numbers.lift(x)
+            if is_float(v.aval) and not self.is_real(x) and not (is_move and np.ndim(x))
+            else x
             for v, x in zip(eqn.outvars, outputs, strict=True)
         ]
         if self._hook is not None:

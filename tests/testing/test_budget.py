@@ -7,13 +7,24 @@ import pytest
 from jax import lax
 
 from funcgrad.errors import InputError
-from funcgrad.testing import check_gradients, culprit, size, ties, walk, whole_walk
+from funcgrad.testing import (
+    at_size,
+    check_gradients,
+    culprit,
+    size,
+    ties,
+    verdict,
+    walk,
+    whole_walk,
+)
 from funcgrad.testing.budget import Budget, Spent, current, within
 from funcgrad.testing.compare import truth
 from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import precision
 from funcgrad.testing.numbers.balls import Rounded
 from funcgrad.testing.numbers.exact import Exact, data
+from funcgrad.testing.numbers.floats import Floats
+from funcgrad.testing.numbers.modular import Modular
 from funcgrad.testing.numbers.objects import each, objects
 from funcgrad.testing.numbers.tape import Tape
 from funcgrad.testing.numbers.truth import Truth
@@ -159,7 +170,7 @@ def test_a_program_too_long_to_compile_is_refused_before_its_gradient_is_traced(
     def rolled(x):
         return lax.fori_loop(0, 2500, lambda i, x: lax.sin(x), x)
 
-    with pytest.raises(InputError, match=r"compiling this gradient .* 2,500 equations"):
+    with pytest.raises(InputError, match=r"compiling .* 2,500 equations"):
         check_gradients(unrolled, X, seconds=1)
     trace(rolled, (X,), seconds=1)
 
@@ -202,3 +213,49 @@ def test_where_ties_are_is_told_without_a_walk_through_what_they_came_from(
     met = truth(trace(lambda x: jax.nn.relu(x - x), (X,))).met
     monkeypatch.delattr(Value, "graph")
     assert [place.eqn.primitive.name for place in ties.places(met)] == ["max"]
+
+
+TABLE = np.arange(1000, dtype=np.float32)
+
+
+def some(x, table):
+    """Return what few numbers of a table give, picked in several ways."""
+    a = table[5:9].sum() + table[17] + table.reshape(10, 100)[3, :2].sum()
+    return x * (a + jnp.take(table, jnp.array([3, 7])).sum())
+
+
+def every(x, table):
+    return (jnp.tanh(x) * table).sum()
+
+
+@pytest.mark.parametrize("closed_over", [True, False])
+def test_of_what_is_only_picked_from_the_picks_alone_become_numbers(
+    monkeypatch, closed_over
+):
+    lifted = []
+    for kind in (Exact, Modular, Floats, Tape):
+
+        def counted(self, native, lift=kind.lift):
+            lifted.append(np.size(native))
+            return lift(self, native)
+
+        monkeypatch.setattr(kind, "lift", counted)
+    table = jnp.asarray(TABLE)
+    for f, most in ((some, 4), (every, 1000)):
+        g, args = (lambda x, f=f: f(x, table), (X,)) if closed_over else (f, (X, table))
+        program = trace(g, args)
+        for judge in (verdict.judge, at_size.judge):
+            lifted.clear()
+            assert judge(program, given=False).verdict == "ok"
+            assert max(lifted) == most
+        assert size.lifted(program.primal) <= most + 10
+
+
+def test_a_table_that_is_read_whole_is_refused_before_it_is_lifted(monkeypatch):
+    monkeypatch.setattr(size, "MEMORY", 1e5)
+    monkeypatch.setattr(size, "FIELD_MEMORY", 1e4)
+    table = jnp.asarray(TABLE)
+    assert check_gradients(lambda x: x * table[5:9].sum(), X).method == "exact"
+    monkeypatch.setattr(Exact, "lift", None)
+    with pytest.raises(InputError, match="even in finite fields"):
+        check_gradients(lambda x: every(x, table), X)
