@@ -55,18 +55,18 @@ def sample(
         top_k = at_least(1, "top_k", top_k)
     # Shapes that differ from prompt to prompt would be programs of JAX's, each its own.
     xp: Any = jnp if isinstance(prompt, jax.core.Tracer) else np
-    prompt = xp.asarray(prompt)
-    if prompt.ndim == 0 or prompt.shape[-1] == 0:
+    tokens: Any = xp.asarray(prompt)
+    if tokens.ndim == 0 or tokens.shape[-1] == 0:
         raise ValueError(
-            f"sample needs a prompt of one token at least, got shape {prompt.shape}: "
+            f"sample needs a prompt of one token at least, got shape {tokens.shape}: "
             f"for example the token of a line's end"
         )
-    cache, logits = jax.eval_shape(model.start, params, prompt[..., :0])
+    cache, logits = jax.eval_shape(model.start, params, tokens[..., :0])
     vocab, context = logits.shape[-1], cache[0].keys.shape[-2]
     check_values(
         "sample",
         "a prompt of tokens",
-        prompt,
+        tokens,
         lambda t: (t >= 0) & (t < vocab),
         f"from 0 to {vocab - 1}, as the model has {vocab}",
     )
@@ -78,10 +78,10 @@ def sample(
         "that is finite and at least 0",
     )
     # The last token is read by the loop, as those that it draws are.
-    n = _in_sight(prompt.shape[-1] - 1, context)
-    known = prompt[..., prompt.shape[-1] - 1 - n :].astype(np.int32)
+    n = _in_sight(tokens.shape[-1] - 1, context)
+    known = tokens[..., tokens.shape[-1] - 1 - n :].astype(np.int32)
     room = min(context, 1 << n.bit_length()) - n
-    read = xp.pad(known[..., :-1], [(0, 0)] * (prompt.ndim - 1) + [(0, room)])
+    read = xp.pad(known[..., :-1], [(0, 0)] * (tokens.ndim - 1) + [(0, room)])
     return _draw(
         model, params, key, read, np.int32(n), known[..., -1], length, temperature,
         context, top_k,
