@@ -42,8 +42,6 @@ def check_gradients(
     flint()
     program = trace(f, args, argnums, grad, cotangents, seconds)
     is_small = size.is_small(*_both(program), seconds)
-    if not is_small:
-        size.refuse_if_too_large(*_both(program), seconds)
     return judged(program, given=grad is not None, exactly=is_small, seconds=seconds)
 
 

@@ -76,12 +76,14 @@ def trace(
         )[0]
 
     bound = judged
-    if judged is None:
+    if bound is None:
         traced = jax.jit(gradient).trace(variables, constants)
         bound = traced.jaxpr
-        if own is None:
-            judged = bound
-            values = traced.lower().compile()(variables, constants)
+    # Compiled, a large program takes its time and memory even if it is then refused.
+    size.refuse_if_too_large(primal, bound, seconds)
+    if own is None:
+        judged = bound
+        values = traced.lower().compile()(variables, constants)
     return Program(
         primal=primal,
         gradient=judged,
