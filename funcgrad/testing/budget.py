@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from funcgrad.errors import InputError
 
@@ -20,10 +21,14 @@ class Spent(InputError):
 
 
 class Budget:
-    """Seconds that are left of those that the check was given."""
+    """Seconds that are left of those that the check was given.
+
+    `plans` is what its walks have found out about programs, for one another.
+    """
 
     def __init__(self, given: float, left: float):
         self.given, self.left = given, left
+        self.plans: dict[Any, Any] = {}
 
     def spend(self, seconds: float) -> None:
         """Take so many seconds, or say that they are not there."""

@@ -48,8 +48,12 @@ class Met(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The equations that are needed, with the outputs that are, and their work."""
+    """The equations that are needed, with the outputs that are, and their work.
 
+    The program is kept, so that its id stays its own.
+    """
+
+    program: Any
     steps: list[tuple[Any, list[bool]]]
     work: Work
 
@@ -78,8 +82,8 @@ class Walk:
         self.met: list[Met] = []
         self._hook = hook
         self._callers: tuple[Any, ...] = ()
-        self._plans: dict[tuple[int, tuple[bool, ...]], Plan] = {}
         self._budget = budget.current()
+        self._plans: dict[Any, Plan] = self._budget.plans
         self._held = 0.0 if isinstance(numbers, Truth) else None
 
     def run(
@@ -237,7 +241,7 @@ class Walk:
 
     def _planned(self, jaxpr: Any, used: tuple[bool, ...]) -> Plan:
         """Return the equations that the used outputs need, in order."""
-        key = id(jaxpr), used
+        key = "exact", id(jaxpr), used
         if key not in self._plans:
             needed = {
                 v for v, u in zip(jaxpr.outvars, used, strict=True) if u and _is_var(v)
@@ -249,7 +253,7 @@ class Walk:
                     kept.append((eqn, outputs))
                     needed.update(v for v in eqn.invars if _is_var(v))
             work = work_of(eqn for eqn, _ in kept)
-            self._plans[key] = Plan(kept[::-1], work)
+            self._plans[key] = Plan(jaxpr, kept[::-1], work)
         return self._plans[key]
 
 

@@ -57,10 +57,9 @@ class Walk:
         self.ties: dict[int, Place] = {}
         self._hook = hook
         self._callers: tuple[Any, ...] = ()
-        self._plans: dict[tuple[int, tuple[bool, ...]], tuple[list[Any], Work]] = {}
         self._budget = budget.current()
+        self._plans: dict[Any, tuple[Any, list[Any], Work]] = self._budget.plans
         self._held = 0.0 if isinstance(numbers, Tape) else None
-        self._kept: list[Any] = []  # so that no id is given twice
 
     def is_real(self, x: Any) -> bool:
         if isinstance(x, np.ndarray):
@@ -248,9 +247,8 @@ class Walk:
 
         Their work comes second.
         """
-        key = id(jaxpr), used
+        key = "whole", id(jaxpr), used
         if key not in self._plans:
-            self._kept.append(jaxpr)
             results = {
                 v
                 for v, u in zip(jaxpr.outvars, used, strict=True)
@@ -265,8 +263,9 @@ class Walk:
                     last = (own - needed) | unread
                     needed |= own
                     plan.append((eqn, outputs, last))
-            self._plans[key] = plan[::-1], work_of(eqn for eqn, *_ in plan)
-        return self._plans[key]
+            # The program is kept, so that its id stays its own.
+            self._plans[key] = jaxpr, plan[::-1], work_of(eqn for eqn, *_ in plan)
+        return self._plans[key][1:]
 
 
 def _limits(arrays: list[np.ndarray], out: np.ndarray) -> Any:

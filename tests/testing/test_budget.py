@@ -172,7 +172,7 @@ def test_a_program_too_long_to_compile_is_refused_before_its_gradient_is_traced(
 
     with pytest.raises(InputError, match=r"compiling .* 2,500 equations"):
         check_gradients(unrolled, X, seconds=1)
-    trace(rolled, (X,), seconds=1)
+    size.refuse_to_compile(jax.make_jaxpr(rolled)(X), seconds=1)
 
 
 class Counted:
