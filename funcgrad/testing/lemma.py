@@ -17,6 +17,7 @@ from jax.extend import core
 
 from funcgrad.jaxprs import inner_programs, opened
 from funcgrad.testing import identity, in_floats, size
+from funcgrad.testing.budget import Spent
 from funcgrad.testing.compare import Judged, judge_rule
 from funcgrad.testing.constants import Reals
 from funcgrad.testing.control import CALLS, CUSTOM_CALLS, Uncovered, call, called
@@ -148,7 +149,7 @@ def passes(program: Program, is_proven: Callable[[Any], bool]) -> bool:
         opened_up = without(program, is_proven)
         decided = identity.decide(opened_up)
         tested = identity.test(opened_up, decided)
-    except Uncovered:
+    except (Uncovered, Spent):
         raise
     except Exception:  # what JAX cannot differentiate inside
         return False
