@@ -24,6 +24,7 @@ from funcgrad.permutation import permutation
 STEPS = 20
 
 
+@pytest.mark.exhaustive
 def test_batches_are_the_same_in_train_and_fit_and_over_resuming():
     """On integers, in batches of 2 out of 7 rows: three a step, one row sits out."""
     sizes, nested, _ = integer_problem()
@@ -116,6 +117,7 @@ def test_a_rerun_with_the_same_key_gives_the_same_bits():
     assert here.getvalue() == there.stdout != ""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 1000, 4097])
 def test_an_order_holds_every_number_once(n):
     orders = jax.jit(jax.vmap(lambda key: permutation(key, n)))(

@@ -183,6 +183,7 @@ def test_a_look_needs_no_forward_pass():
     assert len(calls) == 1 and isinstance(calls[0], jax.core.Tracer)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("run", ["train_many", "sweep"])
 def test_traced_data_are_passed_over(run):
     loss, good, bad = LABELS["hinge needs signs -1 or 1, got 0.0"]

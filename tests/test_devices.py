@@ -63,6 +63,7 @@ def test_runs_are_the_same_on_eight_virtual_devices(options):
     )  # none is skipped
 
 
+@pytest.mark.exhaustive
 def test_a_failure_there_is_one_here():
     code, said = pytest_on(1, "::test_there_are_eight_devices")
     assert code == 1 and "1 failed" in said

@@ -132,6 +132,7 @@ def test_sweep_keeps_the_best_parameters_of_each_member():
 
 
 # An epoch has three batches, so that the seventh step is a rest, compiled once more.
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("steps", [pytest.param(6, marks=pytest.mark.exhaustive), 7])
 def test_sweep_trains_as_train_many_does(steps):
     model, objective, data = integer_problem()
@@ -321,6 +322,7 @@ def test_whole_numbers_of_numpy_are_taken():
         fg.top([2.0, 1.0], True)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("steps", [1, 3])
 def test_both_run_where_jit_is_off(small_groups, steps):
     compiled = run_both(steps)

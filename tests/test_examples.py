@@ -32,6 +32,7 @@ def number(pattern, printed):
     return float(found[1])
 
 
+@pytest.mark.exhaustive
 def test_worked_example(tmp_path):
     printed = run(tmp_path, EXAMPLES / "worked_example.py")
     by_values, by_jax = printed.split("jax.grad\n")

@@ -135,6 +135,7 @@ def by_hand(params, tokens, heads, activation, norm):
     return np.array([unit(params.norm, x) @ params.tokens.T for x in xs])
 
 
+@pytest.mark.exhaustive
 @each_form
 @pytest.mark.parametrize("heads", [pytest.param(1, marks=pytest.mark.exhaustive), 4])
 def test_logits_are_those_by_hand(form, heads):
@@ -199,6 +200,7 @@ def table(params, tokens):
 BIGRAMS = fg.Model(lambda key: None, table)
 
 
+@pytest.mark.exhaustive
 def test_the_next_token_by_hand():
     # Logits of 0 or minus infinity: each next token has probability 1, 1/2 or 1/4.
     infinite = -np.inf

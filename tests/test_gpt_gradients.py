@@ -130,6 +130,7 @@ def test_a_mutant_is_seen_in_float32(mutant, monkeypatch):
     assert np.float32(given).tolist() != in_float32.tolist()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("form", FORMS)
 def test_a_token_at_a_time_gives_the_logits_of_the_whole(form):
     """The scalar engine reads token by token; so do `start` and `step`."""
@@ -300,6 +301,7 @@ def test_jitted_gradient_equals_the_fraction_gradient(attention, name):
             assert sum(g != 0 for g in truth) > len(truth) / 2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_is_seen_on_integers(mutant):
     """One head of four numbers, whose scores count half."""

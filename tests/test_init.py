@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.exhaustive
 def test_importing_touches_no_device():
     """Where JAX knows no device at all, the first array fails and no import does."""
     rooms = "funcgrad, funcgrad.cli, funcgrad.data, funcgrad.tasks, funcgrad.testing"
@@ -21,6 +24,7 @@ def test_importing_touches_no_device():
     assert "no_such_platform" in done.stderr
 
 
+@pytest.mark.exhaustive
 def test_what_most_runs_never_need_is_not_imported():
     """Each of these takes milliseconds, of every program that imports funcgrad."""
     late = {

@@ -48,6 +48,7 @@ def without_a_cache(apply, params, prompt, context, length, temperature):
     return tokens
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("context", "prompts"),
     [

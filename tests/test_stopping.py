@@ -100,6 +100,7 @@ def short_calls(monkeypatch):
     return cut
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("members", "batch_size", "every"),
     [

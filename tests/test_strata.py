@@ -36,6 +36,7 @@ def test_a_batch_has_as_many_rows_of_each_stratum():
         assert np.bincount(batch // 6).tolist() == [2] * 8
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("count", [40, 37])
 def test_rows_are_never_there_twice_in_an_epoch_and_all_have_their_turn(count):
     rows = fg.rows(fg.data_mesh(1), np.arange(count))
@@ -85,6 +86,7 @@ def test_fewer_rows_than_strata_are_one_batch():
         fg.fit(objective, optax.sgd(0.0), 1.0, data, batch_size=8, key=KEY, **given)
 
 
+@pytest.mark.exhaustive
 def test_many_see_what_one_sees():
     rows = fg.rows(fg.data_mesh(1), np.arange(16.0))
     given = {"steps": 2, "batch_size": 8, "key": KEY}
@@ -176,6 +178,7 @@ def test_an_objective_of_ones_own_is_told_of_weights(objective, got, how):
         run_by(how, objective, ROWS)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", ["fit", "train", "train_many"])
 def test_one_that_takes_them_or_needs_none_runs_and_a_bug_of_its_own_is_raised(how):
     run_by(how, with_weights, ROWS)

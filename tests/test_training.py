@@ -55,6 +55,7 @@ def four_ways(objective, optimizer, params, data, **batching):
 
 # Rates that are powers of two keep the fractions dyadic. With 4 the gradient's quarters
 # turn whole and 20 steps fit float32; with 2 they need float64; with 1 they outgrow it.
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("dtype", "rate"), [("float32", 4), ("float64", 2)])
 def test_twenty_steps_equal_the_fractions_bit_for_bit(dtype, rate):
     sizes, nested, data = integer_problem()

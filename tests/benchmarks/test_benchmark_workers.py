@@ -53,6 +53,7 @@ def test_nothing_is_absent_where_nothing_is_missing(tmp_path):
     assert turns.interpreter == str(tmp_path / "python")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("function", ["moons_script", "moons_process", "moons_sklearn"])
 def test_a_process_of_a_contender_that_fails_is_told_by_its_last_line(
     tmp_path, function

@@ -1,6 +1,9 @@
 """`funcgrad evaluate`: scores, and what it refuses."""
 
+import pytest
 
+
+@pytest.mark.exhaustive
 def test_tables_that_cannot_be_scored(refused, models, tmp_path):
     classes = str(models / "classes/model.safetensors")
     quantity = str(models / "quantity/model.safetensors")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from shell import ENVIRONMENT
 
 import funcgrad as fg
@@ -51,6 +52,7 @@ def test_without_the_extra_it_says_what_to_install(refused, monkeypatch):
     assert error.endswith('pip install "funcgrad[cli]"')
 
 
+@pytest.mark.exhaustive
 def test_importing_the_entry_point_needs_no_extra():
     blocked = "import sys; sys.modules.update(dict.fromkeys(" + repr(
         ["typer", "rich", "matplotlib", "polars", "flint"]

@@ -41,6 +41,7 @@ def test_predict_on_drawn_points_gives_the_score(moons_run, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("accuracy 100.0 % on 100 rows")
 
 
+@pytest.mark.exhaustive
 def test_head_may_close_the_pipe(moons_run, tmp_path):
     folder, _ = moons_run
     table = tmp_path / "long.csv"

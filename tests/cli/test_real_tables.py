@@ -72,6 +72,7 @@ def is_worse(ours: np.ndarray, theirs: np.ndarray) -> bool:
     return np.mean(difference) > 2 * np.std(difference) / np.sqrt(len(difference))
 
 
+@pytest.mark.exhaustive
 def test_the_held_out_score_is_that_of_a_linear_model_or_better(trained):
     name, table, folder, printed = trained
     ours, theirs = held_out_losses(folder)

@@ -28,6 +28,7 @@ def table(tmp_path_factory):
     return path
 
 
+@pytest.mark.exhaustive
 def test_sweep_saves_the_best_of_its_nets(table, tmp_path, capsys):
     folder = tmp_path / "out"
     arguments = [

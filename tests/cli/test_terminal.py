@@ -74,6 +74,7 @@ def test_a_closed_output_is_no_output(monkeypatch, models, tmp_path):
         assert cli.main([command, model, str(tmp_path / "t.csv")]) == 0
 
 
+@pytest.mark.exhaustive
 def test_nobody_reads_the_sentence_either(tmp_path):
     """Both streams lead to a reader that has left: no traceback, no other code."""
     call = [sys.executable, "-m", "funcgrad", "train", "moon"]

@@ -79,6 +79,7 @@ def test_the_history_is_the_notebooks_schedule_again(moons_run):
     assert max(losses[-1], found[-1]) < 0.1 < losses[0]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["xor", "spirals"])
 def test_the_other_drawn_points_are_learnt(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -90,6 +91,7 @@ def test_the_other_drawn_points_are_learnt(name, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / name / "boundary.png").exists()
 
 
+@pytest.mark.exhaustive
 def test_every_option_reaches_the_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     options = (
@@ -305,6 +307,7 @@ def test_a_disk_that_fails_half_way_leaves_the_old_run(refused, monkeypatch):
     assert "cannot be written: No space left" in error
 
 
+@pytest.mark.exhaustive
 def test_each_run_gets_a_folder_of_its_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for old in ("runs/xor", "runs/xor-2", "runs/xor-sweep"):
@@ -474,6 +477,7 @@ def raised_at(look):
     return interrupted
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_writes_what_was_reached(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tasks, "train", raised_at(6))
     options = "--steps 300 --validation 0.2 --patience 50 --out"

@@ -97,6 +97,7 @@ def test_sigterm_to_one_saves_and_ends_all_with_75(tmp_path):
     assert not (tmp_path / "run/model.safetensors").exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
     "which",

@@ -83,6 +83,7 @@ def test_a_second_call_traces_nothing():
     assert traces == 4
 
 
+@pytest.mark.exhaustive
 def test_what_was_compiled_serves_no_other_settings_of_jax():
     """Precision and the search for NaN are compiled into a program, or out of it."""
     model, objective, data = integer_problem()

@@ -12,6 +12,7 @@ def through(z):
     return (jnp.square(kept(z)) * z).sum()  # z^3
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("shape", [(4, 3), (2, 2, 3), (3, 3), (5,)])
 def test_values_and_derivatives_of_any_order_are_those_of_the_identity(shape):
     z = jnp.asarray(np.random.default_rng(0).integers(-3, 4, shape), jnp.float32)

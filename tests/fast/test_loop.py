@@ -33,6 +33,7 @@ PROBLEMS = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("name", "batch_size"),
     [
@@ -60,6 +61,7 @@ def test_train_cut_anywhere_is_the_same_run(name, batch_size):
         assert same_bits((whole, losses), (state, np.concatenate([first, last]))), cut
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("batch_size", [None, 3])
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_fit_cut_anywhere_is_the_same_run(name, batch_size):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from member_problems import KEY, integer_problem, same_bits
 
 import funcgrad as fg
@@ -29,6 +30,7 @@ def runs():
     return trained, (fit.state, fit.history.loss), many
 
 
+@pytest.mark.exhaustive
 def test_whole_numbers_are_the_same_without_anything_fast(monkeypatch, small_groups):
     fast = runs()
     calls = []

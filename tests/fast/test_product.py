@@ -36,6 +36,7 @@ SHAPES = [
 ]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("x_shape", "w_shape"), SHAPES)
 def test_product_is_the_matrix_product_and_so_are_its_gradients(x_shape, w_shape):
     x, w = integers(0, x_shape), integers(1, w_shape)
@@ -66,6 +67,7 @@ def matmul(x, w):
     return x @ w
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("x_shape", "w_shape"), FORMS)
 @pytest.mark.parametrize(
     "transform",

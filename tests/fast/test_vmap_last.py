@@ -53,6 +53,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_it_is_vmap_on_whole_numbers(name):
     f = FUNCTIONS[name]

@@ -498,6 +498,7 @@ DEEP = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", DEEP)
 def test_a_chain_of_100_000_nodes(name):
     """Building, walking and freeing it take no recursion: the limit stays at 1000."""

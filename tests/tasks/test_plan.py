@@ -15,6 +15,7 @@ from funcgrad.data.predictor import net
 from funcgrad.errors import InputError
 
 
+@pytest.mark.exhaustive
 def test_python_trains_the_net_of_the_shell(tmp_path):
     options = ["--hidden", "5", "--steps", "20", "--batch-size", "10", "--seed", "3"]
     assert cli.main(["train", "xor", *options, "--out", str(tmp_path / "shell")]) == 0

@@ -51,6 +51,7 @@ def contents(folder):
     }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [*FILES, *SWEEP_FILES])
 def test_a_folder_in_place_of_a_file_is_told_before(runs, old, name):
     (old / name).unlink()
@@ -62,6 +63,7 @@ def test_a_folder_in_place_of_a_file_is_told_before(runs, old, name):
     assert contents(old.parent) == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("moves", range(4))
 def test_a_move_that_fails_half_way_puts_the_old_run_back(
@@ -85,6 +87,7 @@ def test_a_move_that_fails_half_way_puts_the_old_run_back(
     assert contents(old.parent) == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("moves", range(4))
 @pytest.mark.parametrize("fails", [False, True])
@@ -194,6 +197,7 @@ def test_folders_that_cannot_be(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["file", "nowhere"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:Glyph")
 @pytest.mark.parametrize("name", NAMES)
 def test_names_are_drawn_as_they_are(runs, tmp_path, name):

@@ -50,6 +50,7 @@ def asked(monkeypatch):
     return asked
 
 
+@pytest.mark.exhaustive
 def test_members_see_known_rows_and_are_scored_on_those_held_out(asked):
     it, told = task(), []
     ranges = {"learning_rate": tasks.Range(0.1, 0.2), "momentum": tasks.Range(0.5, 0.5)}
@@ -97,6 +98,7 @@ def test_the_best_member_becomes_the_net_with_its_own_history(asked):
     assert np.array_equal(swept.best.outputs, outputs) and len(outputs) == 6
 
 
+@pytest.mark.exhaustive
 def test_the_best_of_a_real_sweep_has_the_lowest_loss_on_the_rows_held_out():
     it = task()
     ranges = {"learning_rate": tasks.Range(1e-3, 1.0)}
@@ -113,6 +115,7 @@ def test_the_best_of_a_real_sweep_has_the_lowest_loss_on_the_rows_held_out():
     assert abs(loss_on(params, it.known) - swept.scores[first]) > 100 * rounding
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "name",
     [

@@ -44,6 +44,7 @@ def test_a_product_has_the_bound_of_the_textbook():
     assert "`dot_general`" in at_size.culprit.describe(found.place)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.exhaustive)]
 )
@@ -65,6 +66,7 @@ def test_typical_errors_are_typical():
     assert all(off < 10 * found.typical for off, found in pairs)
 
 
+@pytest.mark.exhaustive
 def test_what_the_bound_does_not_explain_is_the_compilers_fault():
     f, args = gpt(1)
     program = trace(f, args)
@@ -80,6 +82,7 @@ def test_what_the_bound_does_not_explain_is_the_compilers_fault():
     assert report.leaves[0].verdict == "compiler"
 
 
+@pytest.mark.exhaustive
 def test_a_single_wrong_element_does_not_hide_in_a_sum():
     """An element of middling size is off by 1 %, in each of the leaves in turn."""
     f, args = gpt(1)
@@ -95,6 +98,7 @@ def test_a_single_wrong_element_does_not_hide_in_a_sum():
         assert leaf.ulps > leaf.bound
 
 
+@pytest.mark.exhaustive
 def test_an_unusual_element_within_its_bound_is_noted():
     f, args = gpt(1)
     program = trace(f, args)
@@ -115,6 +119,7 @@ def test_an_unusual_element_within_its_bound_is_noted():
         assert any(f"rounding at {at} is" in note for note in report.notes)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_no_element_stands_out_of_right_gradients(dtype):
     """Ten times the usual is noted; what is seen is 1.4 times, in either type."""
@@ -128,6 +133,7 @@ def test_no_element_stands_out_of_right_gradients(dtype):
     assert [note for r in found for note in r.notes()] == []
 
 
+@pytest.mark.exhaustive
 def test_unusual_rounding_is_noted():
     f, args = gpt(1)
     program = trace(f, args)

@@ -50,6 +50,7 @@ def run(folder, program, *path):
     return done.stdout.splitlines()
 
 
+@pytest.mark.exhaustive
 def test_a_file_in_the_current_folder_is_neither_run_nor_replaced(tmp_path):
     (tmp_path / "reference.py").write_text(FOREIGN)
     assert run(tmp_path, PROVE + THEN) == [BESIDE, "foreign code ran", "7"]
@@ -67,6 +68,7 @@ def test_a_package_of_another_distribution_is_neither_run_nor_replaced(tmp_path)
     assert found == [BESIDE, "foreign code ran", "7"]
 
 
+@pytest.mark.exhaustive
 def test_a_module_that_was_imported_first_stays(tmp_path):
     """And the engine is whole all the same: its values are pickled."""
     (tmp_path / "reference.py").write_text(FOREIGN)
@@ -98,6 +100,7 @@ def test_a_folder_without_python_is_not_in_the_way(tmp_path):
     assert found == [BESIDE.replace("funcgrad.testing.", ""), "True"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("files", [[], ["__init__.py"]], ids=["none", "another"])
 def test_an_installation_without_the_engine_says_so(files, tmp_path):
     """As after another distribution's package was installed over it."""

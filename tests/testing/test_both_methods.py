@@ -28,6 +28,7 @@ def by_both(f, *args):
     return found
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("dtype", "batches"),
     [

@@ -53,6 +53,7 @@ def test_there_are_many_rules_each_with_wrong_ones_beside_it():
     assert all(len(rule.wrong) >= 2 for rule in rules("float32").values())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("dtype", "name"), in_both_types(every=2))
 def test_right_rule_is_not_accused(dtype, name):
     with jax.enable_x64(dtype == "float64"):

@@ -108,6 +108,7 @@ def test_a_wrong_number_within_a_wide_ball_is_no_excuse():
     assert report.verdict == "compiler", str(report)
 
 
+@pytest.mark.exhaustive
 def test_open_decisions_blame_no_compiler():
     """A kink of relu may have been passed on the way, of which derivatives say nothing.
 

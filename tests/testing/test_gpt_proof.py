@@ -75,6 +75,7 @@ def with_hand_written_rule(shipped, mistake):
     return lambda q, k, v, *rest: attention(q, k, v)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "mistake",
     [

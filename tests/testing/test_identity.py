@@ -125,6 +125,7 @@ def small_gpt():
     return fg.next_token(model), model.init(jax.random.key(0)), rows
 
 
+@pytest.mark.exhaustive
 def test_a_gpt_passes():
     report = judged(*small_gpt())
     assert report.ok, str(report)
@@ -229,6 +230,7 @@ def test_masks_of_infinities():
     assert report.ok, str(report)
 
 
+@pytest.mark.exhaustive
 def test_a_right_rule_that_no_model_has_is_a_lemma_where_it_is_right():
     """asin(sin x) is x between -pi/2 and pi/2, which no model of functions knows."""
 

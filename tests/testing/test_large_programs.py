@@ -27,6 +27,7 @@ def in_brief(names, *brief):
 SIZES = {"lstm": {"steps": 200}}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", in_brief(PROGRAMS, "lstm", "adam_step"))
 def test_a_program_as_it_is_trained_passes(name):
     f, args = PROGRAMS[name](**SIZES.get(name, {}))
@@ -36,6 +37,7 @@ def test_a_program_as_it_is_trained_passes(name):
     assert all(np.isfinite(leaf.bound) for leaf in report.leaves)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", in_brief(LIBRARIES, "equinox"))
 def test_a_net_of_another_library_passes_as_it_comes(name):
     pytest.importorskip(name, reason=f"{name} is not installed")
@@ -44,6 +46,7 @@ def test_a_net_of_another_library_passes_as_it_comes(name):
     assert report.ok, str(report)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", [verdict, at_size])
 def test_a_transformer_whose_parts_are_fused_by_hand_passes(method):
     f, args = transformer()

@@ -108,6 +108,7 @@ def test_a_right_rule_with_rounded_constants_is_ok(name, size):
 QUICK = [("gelu", "missing term"), ("softmax", "factor 1 + 2^-20")]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("name", "wrong", "size"),
     [
@@ -136,6 +137,7 @@ def test_every_type_of_float_has_lemmas(dtype):
     assert report.verdict == "rule", str(report)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("factor", [1.0, 1 + 2.0**-20])
 def test_a_rule_is_opened_wherever_it_stands(factor):
     """In a loop, a branch, a checkpoint, and beside JAX's own rules."""

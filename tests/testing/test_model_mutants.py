@@ -40,6 +40,7 @@ def tried(name, program):
     return mutants(program.gradient)[:: EVERY[name] * SHARE]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "name",
     [

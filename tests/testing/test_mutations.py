@@ -100,6 +100,7 @@ PAIR_MUTANTS = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", BINARY)
 def test_binary_rules(name):
     f, slopes = BINARY[name]
@@ -304,6 +305,7 @@ def mutated(case, mutation):
     return mutant, floats, weights
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("family", "name"), by_name(every=8))
 def test_every_mutant_of_every_primitive_is_caught(family, name, record_property):
     """All mutants of a case are outputs of one function, so one compilation serves."""

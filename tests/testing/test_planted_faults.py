@@ -104,6 +104,7 @@ def test_the_bound_of_a_conversion_is_one_rounding():
         )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize(
     "f",
