@@ -313,6 +313,7 @@ def test_no_steps_give_no_losses(small_groups, batch_size):
     assert np.isinf(swept.best_scores).all()
 
 
+@pytest.mark.exhaustive
 def test_whole_numbers_of_numpy_are_taken():
     plain = run_both(3, batch_size=2)
     theirs = run_both(np.int64(3), every=np.int64(2), batch_size=np.int32(2))

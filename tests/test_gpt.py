@@ -74,6 +74,7 @@ def test_the_parameters_of_a_gpt():
     assert all((gain == 1).all() for gain in gains)
 
 
+@pytest.mark.exhaustive
 def test_weights_are_drawn_as_in_gpt_2():
     """Of n normal draws the variance spreads by v sqrt(2 / n): within five of those."""
     model = fg.gpt(500, context=200, width=64, layers=3, heads=4)
@@ -238,6 +239,7 @@ def test_another_number_may_say_what_does_not_count():
     assert loss(jnp.zeros((4, 4)), np.array([0, 1, 3])) == np.float32(np.log(4))
 
 
+@pytest.mark.exhaustive
 def test_rows_that_next_token_refuses():
     loss = fg.next_token(MODEL)
     few = {
@@ -318,6 +320,7 @@ def test_saved_and_loaded(tmp_path):
     assert all(jax.tree.leaves(same))
 
 
+@pytest.mark.exhaustive
 def test_a_model_wherever_one_is_wanted():
     loss = fg.objective(MODEL, fg.cross_entropy)
     rows = TOKENS[0]

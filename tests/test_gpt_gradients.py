@@ -122,6 +122,7 @@ def put(mutant, patch):
     patch.setattr(OURS, name, partial(mutated, getattr(OURS, name)))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("mutant", ["unscaled scores", "no residual"])
 def test_a_mutant_is_seen_in_float32(mutant, monkeypatch):
     put(mutant, monkeypatch)

@@ -148,6 +148,7 @@ def test_the_guard_fails_where_something_is_divided_by_three():
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("wrong", ["relu'(0) = 1/2", "one row short", "doubled"])
 def test_the_comparison_can_fail(wrong):
     nested = [

@@ -171,6 +171,7 @@ def problem(loss):
     return jnp.asarray(y, jnp.float32), target
 
 
+@pytest.mark.exhaustive
 @EVERY_LOSS
 @pytest.mark.parametrize(
     "wrap", [jax.jit, pytest.param(lambda f: f, marks=pytest.mark.exhaustive)]

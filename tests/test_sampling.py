@@ -138,6 +138,7 @@ def test_it_is_one_program_for_every_temperature():
     assert len(traced) <= 2  # not once a token, nor once a call
 
 
+@pytest.mark.exhaustive
 def test_it_is_one_program_for_prompts_of_different_length():
     """As many as there are powers of two, whatever the prompts are."""
     traced = []
@@ -179,6 +180,7 @@ def test_nothing_is_read_for_nothing():
     assert len(read) == 5
 
 
+@pytest.mark.exhaustive
 def test_within_a_jitted_function():
     f = jax.jit(lambda params, t: fg.sample(
         MODEL, params, KEY, prompt=PROMPT, length=5, temperature=t

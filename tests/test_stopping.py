@@ -131,6 +131,7 @@ def test_a_run_that_is_cut_is_bit_for_bit_the_same(
         assert same_bits(whole, cut)
 
 
+@pytest.mark.exhaustive
 def test_what_progress_raises_ends_the_run(short_calls):
     calls = []
 

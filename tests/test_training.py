@@ -100,6 +100,7 @@ def test_twenty_steps_of_a_tanh_net_round_to_the_balls():
             assert np.float32(given).tolist() == truth.tolist(), way
 
 
+@pytest.mark.exhaustive
 def test_train_can_be_vmapped_over_keys_and_rates():
     sizes, _, data = integer_problem()
     model = fg.mlp(sizes, initializer=fg.uniform)

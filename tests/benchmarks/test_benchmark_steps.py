@@ -387,6 +387,7 @@ def test_the_gpt_in_c_does_the_steps_of_funcgrad(tmp_path, microgpt, how):
         assert said["loss"] == pytest.approx(3 * expected[steps - 1], rel=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_what_the_c_program_is_not_given_it_refuses(tmp_path):
     if shutil.which("cc") is None:
         pytest.skip("needs a C compiler")

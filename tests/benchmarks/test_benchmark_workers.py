@@ -15,6 +15,7 @@ def turns_of(interpreter, function="peak_jax", rounds=1, **arguments):
     return take_turns({"it": contender}, rounds, {"torch": interpreter})["it"]
 
 
+@pytest.mark.exhaustive
 def test_turns_are_counted_and_the_versions_are_told():
     (turns,) = take_turns({"it": Contender("peak_jax", {"size": 8})}, 2).values()
     assert len(turns.times) == 2 and min(turns.times) > 0
@@ -22,6 +23,7 @@ def test_turns_are_counted_and_the_versions_are_told():
     assert (turns.absent, turns.failed, turns.interpreter) == ("", "", "")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("module", "function", "package", "extra"),
     [

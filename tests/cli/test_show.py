@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import pytest
 
 import funcgrad as fg
 from funcgrad import cli
@@ -16,6 +17,7 @@ def shown(model, capsys):
     return capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.exhaustive
 def test_a_model_tells_what_it_is_and_by_which_command_it_was_made(
     tmp_path, monkeypatch, capsys
 ):

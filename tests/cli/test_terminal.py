@@ -42,6 +42,7 @@ def full():
     return open("/dev/full", "w")
 
 
+@pytest.mark.exhaustive
 def test_a_reader_that_leaves_does_not_stop_the_run(stdout, tmp_path, capsys):
     stdout(without_reader())
     assert cli.main(["train", "xor", "--steps", "2", "--out", str(tmp_path)]) == 0

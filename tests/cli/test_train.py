@@ -292,6 +292,7 @@ def test_drawn_points_have_their_own_target(refused):
     assert "--target must be left out, as moons has a target of its own" in error
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_diverges_writes_nothing(refused):
     error = refused("train", "moons", "--learning-rate", "1e9")
     assert error.startswith("the loss was no longer a finite number at step ")
@@ -350,6 +351,7 @@ def test_another_run_is_not_overwritten_unasked(refused, tmp_path, command, name
 # Validation, patience, seconds ---------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_a_run_is_watched_on_a_share_of_the_rows(tmp_path, capsys):
     options = "--steps 300 --validation 0.25 --patience 2 --batch-size 10"
     arguments = ["train", "moons", *options.split(), "--out", str(tmp_path / "out")]
@@ -384,6 +386,7 @@ def test_seconds_end_a_run(tmp_path, capsys):
 # Nobody reads along, or a program does ---------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_quiet_says_nothing(tmp_path, capsys):
     out = tmp_path / "out"
     options = ["--steps", "2", "--validation", "0.2", "--quiet", "--out", str(out)]
@@ -406,6 +409,7 @@ def test_quiet_tells_of_a_gradient_that_is_wrong(tmp_path, monkeypatch, capsys):
     )
 
 
+@pytest.mark.exhaustive
 def test_json_has_what_the_lines_say(tmp_path, capsys):
     out = tmp_path / "\x1b[31m"
     options = "--steps 4 --validation 0.2 --patience 9 --batch-size 10 --seed 3 --json"

@@ -205,6 +205,7 @@ def test_what_is_no_text_to_learn_is_refused(refused, tmp_path, content, sentenc
     assert sentence in refused("train", "t.txt")
 
 
+@pytest.mark.exhaustive
 def test_without_a_prompt_a_text_begins_somewhere():
     for characters, begins in {"ab": "a", "\nab": "\n"}.items():
         vocabulary = Characters(characters)

@@ -59,6 +59,7 @@ def test_groups_run_on_several_threads(monkeypatch, small_groups):
     assert len(threads) == 2
 
 
+@pytest.mark.exhaustive
 def test_a_second_call_traces_nothing():
     model, objective, data = integer_problem()
     traces = 0

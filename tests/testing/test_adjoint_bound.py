@@ -59,6 +59,7 @@ def test_the_bound_of_a_deep_net_is_finite_and_holds(dtype):
     assert max(off / found.typical for off, found in pairs) > 1 / 1000
 
 
+@pytest.mark.exhaustive
 def test_typical_errors_are_typical():
     """Of many sums with random signs few are off by more than the typical error."""
     f, args = gpt(1)

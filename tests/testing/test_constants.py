@@ -80,6 +80,7 @@ def test_wrong_rule_is_not_passed(dtype, name):
 # As grad=, for JAX's own function -----------------------------------------------------
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(), (3,)])
 def test_cdf_and_pdf_as_the_gradient_of_gelu(dtype, shape):

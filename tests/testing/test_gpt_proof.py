@@ -30,6 +30,7 @@ def test_every_form_of_the_block_is_proven(norm, activation):
     assert all(np.isfinite(leaf.bound) for leaf in report.leaves)
 
 
+@pytest.mark.exhaustive
 def test_the_gradient_through_the_cache_is_proven():
     model = small_gpt()
 

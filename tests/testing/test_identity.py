@@ -26,6 +26,7 @@ def judged(f, *args, **options):
     return at_size.judge(trace(f, args, **options), given="grad" in options)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("family", "name"), by_name(every=6))
 def test_right_rules_pass_by_hashes_alone(family, name):
     if name == "arccosh" and jax.__version_info__ < (0, 12):
@@ -252,6 +253,7 @@ def test_a_right_rule_that_no_model_has_is_a_lemma_where_it_is_right():
     assert judged(f, x, grad=lambda x: jnp.asarray(2 * weights)).verdict == "rule"
 
 
+@pytest.mark.exhaustive
 def test_a_scan_of_many_steps():
     def f(w, xs):
         def step(h, x):

@@ -128,6 +128,7 @@ def test_a_wrong_rule_beside_is_named(name, wrong, size):
     assert "custom_vjp `by_hand`" in report.culprit
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
 def test_every_type_of_float_has_lemmas(dtype):
     with jax.enable_x64(dtype == "float64"):
@@ -173,6 +174,7 @@ def test_what_float64_alone_can_judge_is_never_wrong_by_rounded_constants():
     assert "custom_vjp `by_hand`" in report.culprit
 
 
+@pytest.mark.exhaustive
 def test_a_branch_that_few_rows_do_not_take():
     def pull(args, g):
         (right,) = gelu_pull(args, g)
@@ -210,6 +212,7 @@ def test_axes_along_which_all_is_alike_are_shortened():
     ]
 
 
+@pytest.mark.exhaustive
 def test_what_is_left_is_the_same_program():
     """Rows of the gradient are those of the whole, where none depends on another."""
     x, gain = draw(9, 3, 5, dtype="float32"), draw(5, dtype="float32")

@@ -94,6 +94,7 @@ def test_equinox_mlp(dtype):
         check(lambda p: jax.vmap(eqx.combine(p, rest))(x), params)
 
 
+@pytest.mark.exhaustive
 @TYPES
 def test_flax_mlp(dtype):
     nn = pytest.importorskip("flax.linen", reason="Flax is not installed")

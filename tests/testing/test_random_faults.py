@@ -170,6 +170,7 @@ def build(number):
     return f, x, names
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("part", "programs"),
     [
