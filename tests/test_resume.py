@@ -192,6 +192,6 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(tmp_path):
 
 @pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_run_that_was_killed_eight_times_goes_on_to_the_same_bits(tmp_path):
-    resumed, whole = killed_and_resumed(tmp_path, 1, 8)
+def test_a_run_that_was_killed_four_times_goes_on_to_the_same_bits(tmp_path):
+    resumed, whole = killed_and_resumed(tmp_path, 1, 4)
     assert same_run(resumed, whole)

@@ -16,7 +16,7 @@ from model_mutants import MUTATIONS, evaluate, largest_difference, mutants
 from funcgrad.testing import at_size
 from funcgrad.testing.program import trace
 
-SHARE = 10
+SHARE = 30
 
 # Of so many mutants of a model one is tried.
 EVERY = {
@@ -40,7 +40,6 @@ def tried(name, program):
     return mutants(program.gradient)[:: EVERY[name] * SHARE]
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "name",
     [

@@ -1,4 +1,4 @@
-"""No false alarm on 400 random programs that JAX differentiates correctly.
+"""No false alarm on 160 random programs that JAX differentiates correctly.
 
 Each example holds ten programs as ten outputs of one function, so that one compilation
 serves ten; the cotangents keep their gradients apart, since no two share an argument.
@@ -15,7 +15,7 @@ from jax import lax
 from funcgrad.testing import check_gradients
 from funcgrad.testing.program import integer_weights
 
-PROGRAMS_PER_EXAMPLE, EXAMPLES, PARTS = 10, 1, 10
+PROGRAMS_PER_EXAMPLE, EXAMPLES, PARTS = 10, 1, 4
 
 
 @jax.custom_vjp
@@ -213,5 +213,5 @@ def test_no_false_alarm(dtype, part, examples):
     jax.clear_caches()  # executables that nothing needs any more
 
 
-def test_at_least_four_hundred():
-    assert PROGRAMS_PER_EXAMPLE * EXAMPLES * PARTS * len(TYPES) >= 400
+def test_at_least_160():
+    assert PROGRAMS_PER_EXAMPLE * EXAMPLES * PARTS * len(TYPES) >= 160
