@@ -6,13 +6,11 @@ as `control` says. What is in none of these raises `Uncovered`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
 from funcgrad.jaxprs import is_complex, is_float_array, opened, result_dtype
 from funcgrad.testing import budget, control
@@ -34,7 +32,8 @@ from funcgrad.testing.rules.elementwise import APPROXIMATED, ELEMENTWISE
 from funcgrad.testing.rules.exact import PRIMITIVES
 from funcgrad.testing.rules.movement import MOVES
 from funcgrad.testing.rules.native import native
-from funcgrad.testing.size import BYTES_PER_SCALAR, EXACT, MEMORY, Work, work_of
+from funcgrad.testing.size import BYTES_PER_SCALAR, EXACT, MEMORY, Work
+from funcgrad.testing.walker import Hook, Walker, is_var
 
 # Beyond so many bits it is they, and not Python, that take the time of arithmetic.
 _BITS = 512
@@ -47,27 +46,10 @@ class Met(NamedTuple):
     events: list[Event]
 
 
-class Plan(NamedTuple):
-    """The equations that are needed, with the outputs that are, and their work.
-
-    The program is kept, so that its id stays its own.
-    """
-
-    program: Any
-    steps: list[tuple[Any, list[bool]]]
-    work: Work
-
-
-Hook = Callable[[Place, list[Any], list[Any]], None]
-
-
-class Walk:
+class Walk(Walker):
     """One evaluation of a program with one kind of number.
 
-    `hook(place, inputs, outputs)` is called after each equation that is no call or
-    loop; a function with a custom rule counts as one equation to it unless
-    `inside_custom_rules`. What the numbers noted on the way is in `met`, with the place
-    where they did.
+    What the numbers noted on the way is in `met`, with the place where they did.
     """
 
     def __init__(
@@ -77,13 +59,9 @@ class Walk:
         hook: Hook | None = None,
         inside_custom_rules: bool = True,
     ):
+        super().__init__(hook, inside_custom_rules)
         self.numbers: Any = numbers
-        self.inside_custom_rules = inside_custom_rules
         self.met: list[Met] = []
-        self._hook = hook
-        self._callers: tuple[Any, ...] = ()
-        self._budget = budget.current()
-        self._plans: dict[Any, Plan] = self._budget.plans
         self._held = 0.0 if isinstance(numbers, Truth) else None
 
     def run(
@@ -100,7 +78,7 @@ class Walk:
         env: dict[Any, Any] = {}
 
         def read(atom: Any) -> Any:
-            is_literal = not _is_var(atom)
+            is_literal = not is_var(atom)
             value = _literal(atom) if is_literal else env[atom]
             if not _is_float(value):
                 return value
@@ -114,7 +92,7 @@ class Walk:
 
         def handed(atom: Any) -> Any:
             """Return an array of floats as it is, so that moving it costs nothing."""
-            is_array = _is_var(atom) and is_float_array(atom.aval)
+            is_array = is_var(atom) and is_float_array(atom.aval)
             return env[atom] if is_array else read(atom)
 
         def operands(eqn: Any) -> list[Any]:
@@ -129,9 +107,9 @@ class Walk:
 
         env.update(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, inputs, strict=True))
-        plan = self._planned(jaxpr, tuple(used))
+        plan = self.planned(jaxpr, tuple(used))
         self._charge(plan.work)
-        for eqn, needed in plan.steps:
+        for eqn, needed, _ in plan.steps:
             outputs = self.step(eqn, operands(eqn), needed)
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [
@@ -156,24 +134,6 @@ class Walk:
         ]
         self.tell(eqn, inputs, outputs)
         return outputs
-
-    def enter(
-        self,
-        eqn: Any,
-        program: Any,
-        inputs: Sequence[Any],
-        used: Sequence[bool] | None = None,
-    ) -> list[Any]:
-        """Run a program that an equation calls."""
-        before, self._callers = self._callers, (*self._callers, eqn)
-        try:
-            return self.run(program, inputs, used)
-        finally:
-            self._callers = before
-
-    def place(self, eqn: Any) -> Place:
-        """Return an equation of the program that is being run, with its callers."""
-        return Place(eqn, self._callers)
 
     def stamp(self, eqn: Any) -> None:
         """Keep what the numbers noted since the last time, as met at this equation."""
@@ -218,51 +178,16 @@ class Walk:
             return Doubtful(np.stack(values), np.stack(opens))
         return stacked(column)
 
-    def tell(self, eqn: Any, inputs: list[Any], outputs: list[Any]) -> None:
-        """Tell the hook of an equation."""
-        if self._hook is not None:
-            self._hook(self.place(eqn), inputs, outputs)
-
-    @contextmanager
-    def untold(self) -> Iterator[None]:
-        """Tell the hook of nothing inside the block."""
-        hook, self._hook = self._hook, None
-        try:
-            yield
-        finally:
-            self._hook = hook
-
     def _charge(self, work: Work) -> None:
         """Pay for equations before they are run."""
-        self._budget.spend(EXACT.of_a_walk(work, max(1, flint().ctx.prec / _BITS)))
+        self.budget.spend(EXACT.of_a_walk(work, max(1, flint().ctx.prec / _BITS)))
         if self._held is not None:
             self._held += (work.scalars + work.terms) * BYTES_PER_SCALAR
             budget.refuse_memory(self._held, MEMORY)
 
-    def _planned(self, jaxpr: Any, used: tuple[bool, ...]) -> Plan:
-        """Return the equations that the used outputs need, in order."""
-        key = "exact", id(jaxpr), used
-        if key not in self._plans:
-            needed = {
-                v for v, u in zip(jaxpr.outvars, used, strict=True) if u and _is_var(v)
-            }
-            kept: list[tuple[Any, list[bool]]] = []
-            for eqn in reversed(jaxpr.eqns):
-                outputs = [v in needed for v in eqn.outvars]
-                if any(outputs):
-                    kept.append((eqn, outputs))
-                    needed.update(v for v in eqn.invars if _is_var(v))
-            work = work_of(eqn for eqn, _ in kept)
-            self._plans[key] = Plan(jaxpr, kept[::-1], work)
-        return self._plans[key]
-
 
 def _is_native_array(env: dict[Any, Any], atom: Any) -> bool:
-    return _is_var(atom) and bool(np.ndim(env[atom])) and _is_float(env[atom])
-
-
-def _is_var(atom: Any) -> bool:
-    return not isinstance(atom, core.Literal)
+    return is_var(atom) and bool(np.ndim(env[atom])) and _is_float(env[atom])
 
 
 def _literal(atom: Any) -> Any:

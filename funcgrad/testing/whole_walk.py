@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jax.extend import core
 
 from funcgrad.jaxprs import is_complex, is_float, is_float_array, opened
 from funcgrad.testing import budget, control
@@ -26,18 +25,15 @@ from funcgrad.testing.rules.elementwise import ELEMENTWISE, KNOWN_WHOLE, Rule
 from funcgrad.testing.rules.movement import MOVES
 from funcgrad.testing.rules.native import native
 from funcgrad.testing.rules.whole import PRIMITIVES
-from funcgrad.testing.size import FIELD_MEMORY, FIELDS, Work, field_bytes, work_of
+from funcgrad.testing.size import FIELD_MEMORY, FIELDS, Work, field_bytes
+from funcgrad.testing.walker import Hook, Walker, is_var
 
-Hook = Callable[[Place, list[Any], list[Any]], None]
 
-
-class Walk:
+class Walk(Walker):
     """One evaluation of a program with one kind of number, along a path.
 
-    `hook(place, inputs, outputs)` is called after each equation that is no call or
-    loop; a function with a custom rule counts as one to it unless
-    `inside_custom_rules`. `ties` holds the places where two equal floats were compared
-    that are not equal as numbers.
+    `ties` holds the places where two equal floats were compared that are not equal as
+    numbers.
     """
 
     def __init__(
@@ -50,15 +46,11 @@ class Walk:
         inside_custom_rules: bool = True,
         cut: tuple[str, ...] = (),
     ):
+        super().__init__(hook, inside_custom_rules)
         self.numbers, self.path, self._cut = numbers, path, cut
         self._before = before
         self._cuts: dict[int, set[Any]] = {}
-        self.inside_custom_rules = inside_custom_rules
         self.ties: dict[int, Place] = {}
-        self._hook = hook
-        self._callers: tuple[Any, ...] = ()
-        self._budget = budget.current()
-        self._plans: dict[Any, tuple[Any, list[Any], Work]] = self._budget.plans
         self._held = 0.0 if isinstance(numbers, Tape) else None
 
     def is_real(self, x: Any) -> bool:
@@ -75,7 +67,7 @@ class Walk:
         env: dict[Any, Any] = {}
 
         def read(atom: Any) -> Any:
-            if isinstance(atom, core.Literal):
+            if not is_var(atom):
                 aval: Any = atom.aval
                 if not is_float(aval):
                     return atom.val
@@ -89,7 +81,7 @@ class Walk:
 
         def handed(atom: Any) -> Any:
             """Return an array of floats as it is, so that moving it costs nothing."""
-            is_array = not isinstance(atom, core.Literal) and is_float_array(atom.aval)
+            is_array = is_var(atom) and is_float_array(atom.aval)
             return env[atom] if is_array else read(atom)
 
         def operands(eqn: Any) -> list[Any]:
@@ -107,9 +99,9 @@ class Walk:
         cuts = cut_variables(jaxpr, self._cut, self._cuts) if self._cut else set()
         for v in cuts.intersection(jaxpr.invars):
             env[v] = self.numbers.cut(read(v))
-        plan, work = self._plan(jaxpr, tuple(used))
-        self._charge(work)
-        for eqn, needed, last in plan:
+        plan = self.planned(jaxpr, tuple(used))
+        self._charge(plan.work)
+        for eqn, needed, last in plan.steps:
             outputs = self.step(eqn, operands(eqn), needed)
             env.update(zip(eqn.outvars, outputs, strict=True))
             for v in cuts.intersection(eqn.outvars):
@@ -141,8 +133,7 @@ class Walk:
             else x
             for v, x in zip(eqn.outvars, outputs, strict=True)
         ]
-        if self._hook is not None:
-            self._hook(self.place(eqn), inputs, outputs)
+        self.tell(eqn, inputs, outputs)
         return outputs
 
     def _evaluate(self, eqn: Any, inputs: list[Any]) -> list[Any]:
@@ -218,54 +209,12 @@ class Walk:
             return self.numbers.moved(lambda *a: [np.stack(a)], list(column))[0]
         return stacked(column)
 
-    def enter(
-        self,
-        eqn: Any,
-        program: Any,
-        inputs: Sequence[Any],
-        used: Sequence[bool] | None = None,
-    ) -> list[Any]:
-        """Run a program that an equation calls."""
-        before, self._callers = self._callers, (*self._callers, eqn)
-        try:
-            return self.run(program, inputs, used)
-        finally:
-            self._callers = before
-
-    def place(self, eqn: Any) -> Place:
-        return Place(eqn, self._callers)
-
     def _charge(self, work: Work) -> None:
         """Pay for equations before they are run."""
-        self._budget.spend(FIELDS.of_a_walk(work) * self.numbers.effort)
+        self.budget.spend(FIELDS.of_a_walk(work) * self.numbers.effort)
         if self._held is not None:
             self._held += field_bytes(work)
             budget.refuse_memory(self._held, FIELD_MEMORY)
-
-    def _plan(self, jaxpr: Any, used: tuple[bool, ...]) -> tuple[list[Any], Work]:
-        """Return (equation, needed outputs, variables read last) for what is needed.
-
-        Their work comes second.
-        """
-        key = "whole", id(jaxpr), used
-        if key not in self._plans:
-            results = {
-                v
-                for v, u in zip(jaxpr.outvars, used, strict=True)
-                if u and not isinstance(v, core.Literal)
-            }
-            needed, plan = set(results), []
-            for eqn in reversed(jaxpr.eqns):
-                outputs = [v in needed for v in eqn.outvars]
-                if any(outputs):
-                    own = {v for v in eqn.invars if not isinstance(v, core.Literal)}
-                    unread = {v for v in eqn.outvars if v not in needed}
-                    last = (own - needed) | unread
-                    needed |= own
-                    plan.append((eqn, outputs, last))
-            # The program is kept, so that its id stays its own.
-            self._plans[key] = jaxpr, plan[::-1], work_of(eqn for eqn, *_ in plan)
-        return self._plans[key][1:]
 
 
 def _limits(arrays: list[np.ndarray], out: np.ndarray) -> Any:
@@ -298,9 +247,7 @@ def cut_variables(
                 cuts = cut_variables(inner, names, known)
                 pairs = zip(eqn.invars, inner.invars, strict=True)
                 found += [outer for outer, v in pairs if v in cuts]
-        known[id(jaxpr)] = {
-            v for v in found if not isinstance(v, core.Literal) and is_float(v.aval)
-        }
+        known[id(jaxpr)] = {v for v in found if is_var(v) and is_float(v.aval)}
     return known[id(jaxpr)]
 
 
@@ -314,14 +261,11 @@ def _custom_call(
     known = KNOWN_WHOLE.get(name_within_jax(eqn) or "")
     if known is not None and any(map(walk.is_real, inputs)):
         return [walk.elementwise(known, inputs)]
-    if walk.inside_custom_rules or walk._hook is None:
+    if walk.inside_custom_rules:
         return call(walk, eqn, inputs, used)
-    hook, walk._hook = walk._hook, None
-    try:
+    with walk.untold():
         outputs = call(walk, eqn, inputs, used)
-    finally:
-        walk._hook = hook
-    hook(walk.place(eqn), inputs, outputs)
+    walk.tell(eqn, inputs, outputs)
     return outputs
 
 
