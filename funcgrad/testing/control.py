@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from funcgrad.jaxprs import opened, scan_counts
 
@@ -47,6 +48,38 @@ def name_within_jax(eqn: Any) -> str | None:
     program, _ = opened(eqn.params["call_jaxpr"])
     source = program.debug_info.func_src_info.replace("\\", "/")
     return program.debug_info.func_name if "/jax/_src/" in source else None
+
+
+def traced_through(
+    program: Any,
+    inputs: Sequence[Any],
+    opens: Callable[[Any], bool],
+    params_of: Callable[[Any], dict[str, Any]],
+    held: Callable[[Any, Any], Any] = lambda atom, value: value,
+) -> list[Any]:
+    """Evaluate a program as JAX traces it, with some of its equations changed.
+
+    Calls that `opens(eqn)` are followed, all else is bound with `params_of(eqn)`. What
+    the program holds, constants and literals, is `held(atom, value)`.
+    """
+    jaxpr, consts = opened(program)
+    env = {v: held(v, c) for v, c in zip(jaxpr.constvars, consts, strict=True)}
+    env.update(zip(jaxpr.invars, inputs, strict=True))
+
+    def read(atom: Any) -> Any:
+        is_literal = isinstance(atom, core.Literal)
+        return held(atom, atom.val) if is_literal else env[atom]
+
+    for eqn in jaxpr.eqns:
+        operands = [read(x) for x in eqn.invars]
+        if opens(eqn):
+            outputs = traced_through(called(eqn), operands, opens, params_of, held)
+        else:
+            params = dict(eqn.primitive.get_bind_params(params_of(eqn)))
+            made = eqn.primitive.bind(*operands, **params)
+            outputs = made if eqn.primitive.multiple_results else [made]
+        env.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(x) for x in jaxpr.outvars]
 
 
 def call(walk: Any, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]:

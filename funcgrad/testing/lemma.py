@@ -13,14 +13,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 
 from funcgrad.jaxprs import inner_programs, opened
 from funcgrad.testing import identity, in_floats, size
 from funcgrad.testing.budget import Spent
 from funcgrad.testing.compare import Judged, judge_rule
 from funcgrad.testing.constants import Reals
-from funcgrad.testing.control import CALLS, CUSTOM_CALLS, Uncovered, call, called
+from funcgrad.testing.control import (
+    CALLS,
+    CUSTOM_CALLS,
+    Uncovered,
+    call,
+    traced_through,
+)
 from funcgrad.testing.identity import Decided
 from funcgrad.testing.program import Program
 from funcgrad.testing.smaller import smaller
@@ -98,23 +103,12 @@ def _run(
     program: Any, inputs: Sequence[Any], is_proven: Callable[[Any], bool]
 ) -> list[Any]:
     """Evaluate a program as JAX traces it, and open the rules that are proven."""
-    jaxpr, consts = opened(program)
-    env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
-    env.update(zip(jaxpr.invars, inputs, strict=True))
-
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, core.Literal) else env[atom]
-
-    for eqn in jaxpr.eqns:
-        operands = [read(x) for x in eqn.invars]
-        if is_proven(eqn) or (CALLS.get(eqn.primitive.name) is call):
-            outputs = _run(called(eqn), operands, is_proven)
-        else:
-            params = dict(eqn.primitive.get_bind_params(_opened(eqn, is_proven)))
-            made = eqn.primitive.bind(*operands, **params)
-            outputs = made if eqn.primitive.multiple_results else [made]
-        env.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(x) for x in jaxpr.outvars]
+    return traced_through(
+        program,
+        inputs,
+        lambda eqn: is_proven(eqn) or CALLS.get(eqn.primitive.name) is call,
+        lambda eqn: _opened(eqn, is_proven),
+    )
 
 
 def _opened(eqn: Any, is_proven: Callable[[Any], bool]) -> dict[str, Any]:

@@ -17,7 +17,13 @@ import numpy as np
 from jax.extend import core
 
 from funcgrad.jaxprs import dot_dimensions, opened
-from funcgrad.testing.control import CALLS, CUSTOM_CALLS, call, called
+from funcgrad.testing.control import (
+    CALLS,
+    CUSTOM_CALLS,
+    call,
+    called,
+    traced_through,
+)
 from funcgrad.testing.program import Program
 from funcgrad.testing.rules.elementwise import ELEMENTWISE
 
@@ -251,27 +257,15 @@ def _is_call(eqn: Any) -> bool:
 
 def _run(axes: _Axes, program: Any, inputs: Sequence[Any]) -> list[Any]:
     """Evaluate a program on shorter arrays, as JAX traces it; calls are opened."""
-    jaxpr, consts = opened(program)
-    env: dict[Any, Any] = dict(zip(jaxpr.invars, inputs, strict=True))
-    for v, c in zip(jaxpr.constvars, consts, strict=True):
-        env[v] = jnp.asarray(axes.pick(v, c))
 
-    def read(atom: Any) -> Any:
-        if not isinstance(atom, core.Literal):
-            return env[atom]
+    def held(atom: Any, value: Any) -> Any:
         aval: Any = atom.aval
-        return jnp.asarray(axes.pick(atom, atom.val), aval.dtype)
+        dtype = aval.dtype if isinstance(atom, core.Literal) else None
+        return jnp.asarray(axes.pick(atom, value), dtype)
 
-    for eqn in jaxpr.eqns:
-        operands = [read(x) for x in eqn.invars]
-        if _is_call(eqn):
-            outputs = _run(axes, called(eqn), operands)
-        else:
-            params = dict(eqn.primitive.get_bind_params(_shorter(axes, eqn)))
-            made = eqn.primitive.bind(*operands, **params)
-            outputs = made if eqn.primitive.multiple_results else [made]
-        env.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(x) for x in jaxpr.outvars]
+    return traced_through(
+        program, inputs, _is_call, lambda eqn: _shorter(axes, eqn), held
+    )
 
 
 def _shorter(axes: _Axes, eqn: Any) -> dict[str, Any]:
