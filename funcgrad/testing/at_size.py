@@ -16,6 +16,8 @@ from funcgrad.jaxprs import is_float
 from funcgrad.testing import adjoint_bound, alarms, culprit, identity, in_floats
 from funcgrad.testing.control import Place
 from funcgrad.testing.identity import MISS, MODELS, Decided
+from funcgrad.testing.numbers.floats import Floats
+from funcgrad.testing.numbers.path import Path
 from funcgrad.testing.program import Program
 from funcgrad.testing.report import GradientReport, LeafReport, worst
 from funcgrad.testing.rounding import Rounding, of_leaves
@@ -121,10 +123,10 @@ def _first(
         if not found and test(place, inputs, outputs):
             found.append(place)
 
-    floats = identity.Floats()
+    floats = Floats()
     variables = [floats.lift(x) for x in program.variables]
     inputs = [*variables, *identity.constants(program, floats)]
-    Walk(floats, identity.Path(), hook=hook).run(program.bound, inputs)
+    Walk(floats, Path(), hook=hook).run(program.bound, inputs)
     return found[0] if found else None
 
 

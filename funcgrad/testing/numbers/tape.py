@@ -13,6 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from funcgrad.jaxprs import result_dtype
 from funcgrad.testing.constants import Reading
 from funcgrad.testing.control import Place
 from funcgrad.testing.numbers.floats import Arrays, Floats, choosing
@@ -115,7 +116,7 @@ class Tape:
     @property
     def _dtype(self) -> Any:
         assert self.place is not None
-        return self.place.eqn.outvars[0].aval.dtype
+        return result_dtype(self.place.eqn)
 
     @property
     def _unit(self) -> float:

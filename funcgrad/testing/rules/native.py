@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -70,6 +71,28 @@ def run_native(eqn: Any, inputs: list[Any], *, integer: bool = False) -> list[An
     out = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(params))
     out = out if eqn.primitive.multiple_results else [out]
     return [x if _is_key(x) else np.asarray(x) for x in out]
+
+
+def picked(
+    eqn: Any, inputs: list[Any], is_real: Callable[[Any], bool]
+) -> tuple[list[Any], list[np.ndarray]]:
+    """Return the real operands, and where in their long list each element comes from.
+
+    Every real operand is replaced by the positions of its elements in one long list;
+    the primitive, run on those integers, says where each element goes. A place of -1 is
+    outside.
+    """
+    reals, positions, start = [], [], 0
+    for x in inputs:
+        if is_real(x):
+            size = math.prod(x.shape)
+            here = np.arange(start, start + size, dtype=np.int32)
+            positions.append(here.reshape(x.shape))
+            reals.append(x)
+            start += size
+        else:
+            positions.append(x)
+    return reals, run_native(eqn, positions, integer=True)
 
 
 def _is_whole(x: Any) -> bool:

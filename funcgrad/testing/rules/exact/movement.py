@@ -15,37 +15,21 @@ from funcgrad.testing.numbers.objects import Doubtful, is_real, objects
 from funcgrad.testing.rules.movement import (
     FAST_MOVES,
 )
-from funcgrad.testing.rules.native import run_native
+from funcgrad.testing.rules.native import picked
 
 
 def move(eqn: Any, inputs: list[Any], numbers: Exact) -> list[Any]:
-    """Move numbers as the primitive moves their positions.
-
-    Every real operand is replaced by the positions of its elements in one long list;
-    the primitive, run on those integers, says where each element goes.
-    """
+    """Move numbers as the primitive moves their positions."""
     if eqn.primitive.name in FAST_MOVES:
         out = FAST_MOVES[eqn.primitive.name](eqn, *inputs)
         return out if isinstance(out, list) else [out]
     if any(isinstance(x, Doubtful) for x in inputs):
         return _anything(eqn, inputs)
-    pool, positions = [], []
-    start = 0
-    for x in inputs:
-        if is_real(x):
-            here = np.arange(start, start + x.size, dtype=np.int32).reshape(x.shape)
-            positions.append(here)
-            pool.append(x.ravel())
-            start += x.size
-        else:
-            positions.append(x)
+    reals, places = picked(eqn, inputs, is_real)
     fill = eqn.params.get("fill_value")
     outside = flint().arb("nan") if fill is None else flint().arb(float(fill))
-    flat = np.concatenate([*pool, objects((1,), [outside])])
-    return [
-        objects(index.shape, list(flat[index.ravel()]))
-        for index in run_native(eqn, positions, integer=True)
-    ]
+    flat = np.concatenate([*(x.ravel() for x in reals), objects((1,), [outside])])
+    return [objects(index.shape, list(flat[index.ravel()])) for index in places]
 
 
 def _anything(eqn: Any, inputs: list[Any]) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
+from funcgrad.jaxprs import result_dtype
 from funcgrad.testing.rules.elementwise import ELEMENTWISE
 from funcgrad.testing.rules.whole.sums import in_windows, last, running
 
@@ -127,7 +128,7 @@ def _reduce_best(direction: int) -> Callable[[Any, Any, list[Any]], Any]:
 def _arg_best(direction: int) -> Callable[[Any, Any, list[Any]], Any]:
     def arg(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
         rows = last(walk, inputs[0], eqn.params["axes"])
-        return chosen(walk, eqn, rows, direction).astype(eqn.outvars[0].aval.dtype)
+        return chosen(walk, eqn, rows, direction).astype(result_dtype(eqn))
 
     return arg
 

@@ -12,6 +12,7 @@ from funcgrad.testing.rules.movement import (
     FAST_MOVES,
     PICKS,
 )
+from funcgrad.testing.rules.native import picked
 
 
 def _moved(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
@@ -26,23 +27,8 @@ def _moved(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
 
 def _picked(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
     """Move numbers as the primitive moves their positions in one long list."""
-    positions, reals, start = [], [], 0
-    for x in inputs:
-        if walk.is_real(x):
-            size = math.prod(x.shape)
-            positions.append(
-                np.arange(start, start + size, dtype=np.int32).reshape(x.shape)
-            )
-            reals.append(x)
-            start += size
-        else:
-            positions.append(x)
-    params = dict(eqn.params)
-    fill = params.get("fill_value")
-    if "fill_value" in params:
-        params["fill_value"] = -1
-    out = eqn.primitive.bind(*positions, **eqn.primitive.get_bind_params(params))
-    places = [np.asarray(x) for x in (out if eqn.primitive.multiple_results else [out])]
+    reals, places = picked(eqn, inputs, walk.is_real)
+    fill = eqn.params.get("fill_value")
     if any((p < 0).any() for p in places):
         reals.append(walk.numbers.lift(math.nan if fill is None else float(fill)))
 
