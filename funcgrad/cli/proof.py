@@ -8,7 +8,7 @@ import jax
 from funcgrad.model import Objective
 from funcgrad.testing.check import judged
 from funcgrad.testing.program import trace
-from funcgrad.testing.size import rows_that_fit
+from funcgrad.testing.size import EXACT, FIELDS, rows_that_fit
 
 # What the proof may take besides tracing, lest it be the longest part of a short run:
 # with exact numbers, and in finite fields where those cannot take all rows.
@@ -41,12 +41,11 @@ def prove(objective: Objective, params: Any, batch: Any) -> Proof:
     `batch` is any pytree of arrays that have its rows first.
     """
     batch_rows = len(jax.tree.leaves(batch)[0])
-    rows, _ = rows_that_fit(objective, params, batch, EXACT_SECONDS)
+    limits = (EXACT, EXACT_SECONDS), (FIELDS, SECONDS)
+    (rows, _), in_fields = rows_that_fit(objective, params, batch, *limits)
     exactly = rows == batch_rows
     if not exactly:
-        rows, seconds_for_one = rows_that_fit(
-            objective, params, batch, SECONDS, in_fields=True
-        )
+        rows, seconds_for_one = in_fields
     if not rows:
         text = (
             f"gradients: not proven, as one row would take about "

@@ -213,25 +213,28 @@ def rows_that_fit(
     objective: Callable[..., Any],
     params: Any,
     batch: Any,
-    seconds: float,
-    *,
-    in_fields: bool = False,
-) -> tuple[int, float]:
-    """Return how many rows of `batch` are checked in `seconds`, and what one takes.
+    *limits: tuple[Price, float],
+) -> list[tuple[int, float]]:
+    """Return how many rows of `batch` are checked, and what one takes, for each limit.
 
-    `objective(params, batch)` is a scalar; every leaf of `batch` has its rows first.
-    The gradient is not traced for this, as that takes longer than the loss.
+    A limit is a price and so many seconds. `objective(params, batch)` is a scalar;
+    every leaf of `batch` has its rows first. The gradient is not traced for this, as
+    that takes longer than the loss.
     """
 
-    def taken(rows: int) -> float:
+    def loss(rows: int) -> Work:
         part = jax.tree.map(lambda a: a[:rows], batch)
-        loss = work_in(jax.make_jaxpr(objective)(params, part))
-        return WITH_GRADIENT * (FIELDS if in_fields else EXACT).seconds(loss)
+        return work_in(jax.make_jaxpr(objective)(params, part))
 
     total = len(jax.tree.leaves(batch)[0])
-    one, whole = taken(1), taken(total)
-    if whole <= seconds:
-        return total, one
-    if one > seconds:
-        return 0, one
-    return 1 + int((seconds - one) / ((whole - one) / (total - 1))), one
+    works = loss(1), loss(total)
+
+    def fitting(price: Price, seconds: float) -> tuple[int, float]:
+        one, whole = (WITH_GRADIENT * price.seconds(work) for work in works)
+        if whole <= seconds:
+            return total, one
+        if one > seconds:
+            return 0, one
+        return 1 + int((seconds - one) / ((whole - one) / (total - 1))), one
+
+    return [fitting(*limit) for limit in limits]

@@ -14,7 +14,7 @@ from funcgrad.data import moons
 from funcgrad.data.predictor import LOSSES
 from funcgrad.testing import check
 from funcgrad.testing.program import trace
-from funcgrad.testing.size import rows_that_fit
+from funcgrad.testing.size import FIELDS, rows_that_fit
 
 
 def nets(loss: str):
@@ -90,10 +90,10 @@ def test_rows_too_many_for_exact_numbers_are_proven_in_fields(monkeypatch):
 def test_the_gradient_line_takes_as_many_rows_as_fit(monkeypatch):
     problem = nets("hinge")
     monkeypatch.setattr(proof, "EXACT_SECONDS", 0)
-    whole, one = rows_that_fit(*problem, proof.SECONDS, in_fields=True)
+    [(whole, one)] = rows_that_fit(*problem, (FIELDS, proof.SECONDS))
     assert whole == 12
     monkeypatch.setattr(proof, "SECONDS", 1.001 * one)
-    rows, _ = rows_that_fit(*problem, proof.SECONDS, in_fields=True)
+    [(rows, _)] = rows_that_fit(*problem, (FIELDS, proof.SECONDS))
     assert 1 <= rows < 12
     assert f" on {rows} of 12 rows" in prove(*problem).text
     monkeypatch.setattr(proof, "SECONDS", one / 2)

@@ -99,13 +99,7 @@ def test_sigterm_to_one_saves_and_ends_all_with_75(tmp_path):
 
 @pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(
-    "which",
-    [
-        pytest.param("the command", marks=pytest.mark.exhaustive),
-        "the process that trains",
-    ],
-)
+@pytest.mark.parametrize("which", ["the command", "the process that trains"])
 def test_sigkill_of_one_ends_all_with_75_and_a_sentence(which, tmp_path):
     with started(
         *commands("--steps", "1000000", "--checkpoint-every", "3", "--out", "run"),
