@@ -80,7 +80,7 @@ class Run:
 
     def compiled(self, platform: str, placement: Placement) -> jax.stages.Wrapped:
         """Return `run_chunk` as it is compiled for this platform."""
-        return _compiled(
+        return compiled_chunk(
             self.objective, self.optimizer, self.batch_size, platform, placement
         )
 
@@ -111,16 +111,20 @@ class Run:
 
 # Each kept for the next run alike, and its memory, a megabyte or two, for no more.
 @lru_cache(maxsize=32)
-def _compiled(
+def compiled_chunk(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     batch_size: int | None,
     platform: str,
     placement: Placement,
+    around: Callable[[Any, Any], tuple[Any, Any]] | None = None,
 ) -> jax.stages.Wrapped:
-    chunk = partial(run_chunk, objective, optimizer, batch_size)
+    """Return `run_chunk` compiled; `around` changes it, and where its results lie."""
+    chunk: Any = partial(run_chunk, objective, optimizer, batch_size)
     # A state that left a chunk placed otherwise would have the next one compiled anew.
     out: Any = None if placement is None else jax.tree.unflatten(*placement)
+    if around is not None:
+        chunk, out = around(chunk, out)
     return jax.jit(
         chunk,
         donate_argnums=1,

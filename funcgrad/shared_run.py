@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,9 +14,8 @@ import numpy as np
 import optax
 
 from funcgrad.checkpoint import checksum, named_tensors
-from funcgrad.compiled_run import Run, run_chunk
+from funcgrad.compiled_run import Run, compiled_chunk
 from funcgrad.devices import Placement
-from funcgrad.fast.options import compiler_options
 from funcgrad.history import Progress
 from funcgrad.hosts import agree, lost_in_words, span_of, together
 from funcgrad.model import Objective
@@ -57,9 +56,10 @@ class SharedRun(Run):
 
     def compiled(self, platform: str, placement: Placement) -> jax.stages.Wrapped:
         """Return the chunk that all wish for, as it is compiled for this platform."""
-        return _compiled(
-            self.objective, self.optimizer, self.batch_size, platform, placement
-        )
+        return compiled_chunk(
+            self.objective, self.optimizer, self.batch_size, platform, placement,
+            _as_all_wish,
+        )  # fmt: skip
 
     def decided(self, *wishes: bool) -> Iterable[bool]:
         """Return what process 0 would do by its clock."""
@@ -104,23 +104,10 @@ def _own_part(leaf: jax.Array) -> jax.Array | int:
     return leaf if leaf.is_fully_replicated else 0
 
 
-@lru_cache(maxsize=32)
-def _compiled(
-    objective: Objective,
-    optimizer: optax.GradientTransformation,
-    batch_size: int | None,
-    platform: str,
-    placement: Placement,
-) -> jax.stages.Wrapped:
-    chunk = partial(run_chunk, objective, optimizer, batch_size)
-    assert placement is not None, "several processes share a mesh"
-    out = jax.tree.unflatten(*placement)
-    return jax.jit(
-        partial(_run_wished_chunk, chunk),
-        donate_argnums=1,
-        compiler_options=compiler_options(platform, is_group=False),
-        out_shardings=(out, out[1]),  # what was wished for lies as the losses do
-    )
+def _as_all_wish(chunk: Any, out: Any) -> tuple[Any, Any]:
+    """Return the chunk that all wish for; what was wished for lies as losses do."""
+    assert out is not None, "several processes share a mesh"
+    return partial(_run_wished_chunk, chunk), (out, out[1])
 
 
 def _run_wished_chunk(
