@@ -133,7 +133,7 @@ def test_sweep_keeps_the_best_parameters_of_each_member():
 
 # An epoch has three batches, so that the seventh step is a rest, compiled once more.
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("steps", [pytest.param(6, marks=pytest.mark.exhaustive), 7])
+@pytest.mark.parametrize("steps", [6, 7])
 def test_sweep_trains_as_train_many_does(steps):
     model, objective, data = integer_problem()
     hyper, settings = {"learning_rate": 2.0 ** -np.arange(4, 8)}, {"steps": steps}

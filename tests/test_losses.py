@@ -173,9 +173,7 @@ def problem(loss):
 
 @pytest.mark.exhaustive
 @EVERY_LOSS
-@pytest.mark.parametrize(
-    "wrap", [jax.jit, pytest.param(lambda f: f, marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.parametrize("wrap", [jax.jit, lambda f: f])
 def test_a_weight_of_2_is_the_row_twice(loss, wrap):
     """In value, and in the slope along what all rows have in common."""
     y, target = problem(loss)

@@ -51,11 +51,7 @@ def without_a_cache(apply, params, prompt, context, length, temperature):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("context", "prompts"),
-    [
-        pytest.param(6, (2, 7, 14), marks=pytest.mark.exhaustive),
-        pytest.param(5, (6,), marks=pytest.mark.exhaustive),
-        (1, (3,)),
-    ],
+    [(6, (2, 7, 14)), (5, (6,)), (1, (3,))],
 )
 def test_the_tokens_are_those_without_a_cache(context, prompts):
     with jax.enable_x64(True):

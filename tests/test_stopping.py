@@ -103,11 +103,7 @@ def short_calls(monkeypatch):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("members", "batch_size", "every"),
-    [
-        (1, 3, 3),
-        pytest.param(8, 3, 20, marks=pytest.mark.exhaustive),
-        pytest.param(8, None, 3, marks=pytest.mark.exhaustive),
-    ],
+    [(1, 3, 3), (8, 3, 20), (8, None, 3)],
 )
 def test_a_run_that_is_cut_is_bit_for_bit_the_same(
     members, batch_size, every, short_calls

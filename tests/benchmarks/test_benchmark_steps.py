@@ -105,17 +105,15 @@ OWN_LOSS = set()  # a peer's own squared error, which nobody listens to
             {"sizes": [3, 4, 2], "batch": 5, "members": 1, "steps": 7},
             7, 7, 3 * 4 + 4 + 4 * 2 + 2, {((5, 2), (5, 2))},
         ),
-        *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in [
-            ("step_train", {**SEED, "problem": "seed, Adam"}, 7, 7, SEED_NUMBERS, FOUR),
-            (
-                "step_equinox", {**SEED, "problem": "small"}, 7, 7, SMALL_NUMBERS,
-                OWN_LOSS,
-            ),
-            ("step_fit", BATCHES, 7, 7, MOONS_NUMBERS, OF_32),
-            ("wide_fit", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS, THREE),
-            ("wide_equinox", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS, THREE),
-            ("wide_nnx", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS, THREE),
-        ]),
+        ("step_train", {**SEED, "problem": "seed, Adam"}, 7, 7, SEED_NUMBERS, FOUR),
+        (
+            "step_equinox", {**SEED, "problem": "small"}, 7, 7, SMALL_NUMBERS,
+            OWN_LOSS,
+        ),
+        ("step_fit", BATCHES, 7, 7, MOONS_NUMBERS, OF_32),
+        ("wide_fit", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS, THREE),
+        ("wide_equinox", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS, THREE),
+        ("wide_nnx", {"rows": 11, "batch": 3}, 3, 3, WIDE_NUMBERS, THREE),
     ],
 )  # fmt: skip
 @pytest.mark.exhaustive

@@ -39,8 +39,8 @@ PROBLEMS = {
     [
         ("momentum", None),
         ("adam", 3),
-        pytest.param("adam", None, marks=pytest.mark.exhaustive),
-        pytest.param("adamw", None, marks=pytest.mark.exhaustive),
+        ("adam", None),
+        ("adamw", None),
     ],
 )
 def test_train_cut_anywhere_is_the_same_run(name, batch_size):

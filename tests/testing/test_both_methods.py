@@ -5,10 +5,8 @@ import warnings
 import jax
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 from test_random_faults import build as build_at_fault
-from test_random_programs import PROGRAMS_PER_EXAMPLE, TYPES, build, programs
+from test_random_programs import TYPES, on_batches
 
 from funcgrad.testing import at_size, culprit, verdict
 from funcgrad.testing.control import Uncovered
@@ -29,41 +27,14 @@ def by_both(f, *args):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    ("dtype", "batches"),
-    [
-        pytest.param("float32", 1, id="brief"),
-        *(pytest.param(t, BATCHES, marks=pytest.mark.exhaustive) for t in TYPES),
-    ],
-)
-def test_right_programs_pass_by_both_methods(dtype, batches):
-    @seed(1000 + TYPES.index(dtype))
-    @settings(
-        max_examples=batches,
-        deadline=None,
-        phases=[Phase.generate],
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-    @given(
-        st.lists(
-            programs(), min_size=PROGRAMS_PER_EXAMPLE, max_size=PROGRAMS_PER_EXAMPLE
-        )
-    )
-    def check(batch):
-        built = [build(program, dtype) for program in batch]
-
-        def all_of_them(arguments):
-            return [f(x, w) for (f, _, _), (x, w) in zip(built, arguments, strict=True)]
-
-        reports = by_both(all_of_them, [(x, w) for _, x, w in built])
-        for report in reports:
+@pytest.mark.parametrize("dtype", TYPES)
+def test_right_programs_pass_by_both_methods(dtype):
+    def judge(batch, f, arguments):
+        for report in by_both(f, arguments):
             # That JAX 0.9.2 compiles some wrong is no matter of the rules.
             assert report.verdict in ("ok", "compiler"), f"{batch}\n{report}"
 
-    with jax.enable_x64(dtype == "float64"):
-        check()
-    jax.clear_caches()
+    on_batches(dtype, 1000 + TYPES.index(dtype), BATCHES, judge)
 
 
 @pytest.mark.exhaustive

@@ -170,7 +170,6 @@ def build(number):
     return f, x, names
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("part", "programs"),
     [

@@ -181,8 +181,22 @@ BRIEF = pytest.param("float32", 0, 2, id="brief")
     ],
 )
 def test_no_false_alarm(dtype, part, examples):
+    def judge(batch, f, arguments):
+        report = check_gradients(f, arguments)
+        if report.verdict == "compiler" and jax.__version__ == "0.9.2":
+            # A true alarm: see test_jax_0_9_2_compiles_a_gradient_wrong.
+            assert is_miscompiled(f, arguments)
+        else:
+            assert report.ok, f"{dtype} {batch}\n{report}"
+
     # Seeded apart: otherwise hypothesis would draw the same programs for every part.
-    @seed(PARTS * TYPES.index(dtype) + part)
+    on_batches(dtype, PARTS * TYPES.index(dtype) + part, examples, judge)
+
+
+def on_batches(dtype, number, examples, judge):
+    """Call judge(programs, f, arguments) for batches of programs drawn by a seed."""
+
+    @seed(number)
     @settings(
         max_examples=examples,
         deadline=None,
@@ -201,12 +215,7 @@ def test_no_false_alarm(dtype, part, examples):
         def all_of_them(arguments):
             return [f(x, w) for (f, _, _), (x, w) in zip(built, arguments, strict=True)]
 
-        report = check_gradients(all_of_them, [(x, w) for _, x, w in built])
-        if report.verdict == "compiler" and jax.__version__ == "0.9.2":
-            # A true alarm: see test_jax_0_9_2_compiles_a_gradient_wrong.
-            assert is_miscompiled(all_of_them, [(x, w) for _, x, w in built])
-        else:
-            assert report.ok, f"{dtype} {batch}\n{report}"
+        judge(batch, all_of_them, [(x, w) for _, x, w in built])
 
     with jax.enable_x64(dtype == "float64"):
         check()
