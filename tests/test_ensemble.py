@@ -235,6 +235,7 @@ def test_committee_is_the_mean_and_the_spread():
     assert spread.tolist() == [1.0, 2.0]
 
 
+@pytest.mark.exhaustive
 def test_own_data_may_have_fewer_members_than_rows():
     model, objective, (x, y) = integer_problem()
     rates = {"learning_rate": np.full(2, 1 / 64)}

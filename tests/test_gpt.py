@@ -173,7 +173,14 @@ def test_a_later_token_changes_no_earlier_logit_in_any_bit(form):
 
 
 @each_form
-@pytest.mark.parametrize("begun", [0, 1, CONTEXT - 1])
+@pytest.mark.parametrize(
+    "begun",
+    [
+        1,
+        pytest.param(0, marks=pytest.mark.exhaustive),
+        pytest.param(CONTEXT - 1, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_the_cache_gives_the_logits_of_apply(form, begun):
     with jax.enable_x64(True):
         model = make(form)

@@ -79,7 +79,7 @@ def float64_gradients(form, layers, seed=0):
     return given, truth
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("form", FORMS)
 def test_float64_gradient_rounds_to_the_ball_gradient(form, layers, record_property):
     given, truth = float64_gradients(form, layers)

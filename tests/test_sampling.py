@@ -122,6 +122,7 @@ def test_tokens_come_as_often_as_they_are_likely():
     assert (np.abs(shares - p) < 5 * np.sqrt(p * (1 - p) / n)).all()
 
 
+@pytest.mark.exhaustive
 def test_it_is_one_program_for_every_temperature():
     traced = []
     counting = MODEL._replace(

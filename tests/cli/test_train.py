@@ -375,6 +375,7 @@ def test_a_run_is_watched_on_a_share_of_the_rows(tmp_path, capsys):
     assert made["steps"] == best
 
 
+@pytest.mark.exhaustive
 def test_seconds_end_a_run(tmp_path, capsys):
     options = ["--steps", "2000000000", "--seconds", "0.05", "--out", str(tmp_path)]
     assert cli.main(["train", "moons", *options]) == 0

@@ -53,6 +53,7 @@ def run(tmp_path, monkeypatch, capsys):
     return command
 
 
+@pytest.mark.exhaustive
 def test_of_a_net_too_large_a_narrow_one_alike_is_proven(run, monkeypatch):
     fit = proof.rows_that_fit
 
@@ -107,6 +108,7 @@ def test_a_text_is_learnt_and_the_run_is_written(run, text_run):
     assert shown[0] == lines[1] and "steps: 60" in shown
 
 
+@pytest.mark.exhaustive
 def test_the_loss_told_is_that_of_all_that_was_held_out(text_run):
     folder, lines = text_run
     task = tasks.load_text(folder / "t.txt")

@@ -140,6 +140,7 @@ def bigrams(table, rows):
     return fg.cross_entropy(table[rows[:, :-1]], rows[:, 1:])
 
 
+@pytest.mark.exhaustive
 def test_equal_windows_are_compiled_once():
     tokens, traces = np.arange(20) % 5, 0
 
@@ -230,6 +231,7 @@ def test_the_baseline_by_hand():
     assert math.isclose(unigram_loss(train, held_out, 3), by_hand, rel_tol=1e-15)
 
 
+@pytest.mark.exhaustive
 def test_a_run_on_windows_learns_more_than_counts():
     """Bigrams of a text in which each letter tells much of the next."""
     text = "the cat sat on the mat and the rat ate that. " * 20

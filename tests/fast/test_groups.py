@@ -16,6 +16,7 @@ from funcgrad.fast import groups
 HAS_LOOPS = jax.__version_info__ >= (0, 11)
 
 
+@pytest.mark.exhaustive
 def test_groups_and_calls_do_not_change_results(monkeypatch):
     """Five members in three groups, in one, and in three that share two calls."""
     model, objective, data = integer_problem()

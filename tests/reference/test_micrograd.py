@@ -142,6 +142,7 @@ def test_first_steps_of_the_demo_from_the_reference():
     assert in_float32(losses) == in_float32(demo_losses()[:2])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("wrong", ["rate", "seed"])
 def test_the_demo_comparison_can_fail(wrong):
     x, signs, net = demo()

@@ -101,6 +101,7 @@ def test_weights_and_batches_are_drawn_by_seeds_of_their_own():
     assert tasks.plan(task, seed=3).key is None  # each step sees all rows
 
 
+@pytest.mark.exhaustive
 def test_a_plan_watches_the_objective_on_rows_that_training_does_not_see():
     task = tasks.load("xor")
     recipe = task.recipe._replace(steps=250)
@@ -163,6 +164,7 @@ def test_a_run_that_diverges_says_at_which_step():
         tasks.train(plan, progress=None)
 
 
+@pytest.mark.exhaustive
 def test_a_predictor_of_a_run_is_the_one_in_its_file(tmp_path):
     task = tasks.load("xor")
     trained = tasks.train(

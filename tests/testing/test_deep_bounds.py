@@ -29,7 +29,9 @@ def judged(program):
     return verdict.judge(program, given=False)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.exhaustive)]
+)
 def test_every_bound_is_finite_and_says_something(dtype):
     report = judged(traced(dtype))
     assert report.ok, str(report)
@@ -43,6 +45,7 @@ def no_rule(program):
     raise Uncovered
 
 
+@pytest.mark.exhaustive
 def test_balls_alone_say_nothing_there(monkeypatch):
     """Without bounds by derivatives, as of a primitive without a rule for arrays."""
     monkeypatch.setattr(identity, "decide", no_rule)
@@ -61,6 +64,7 @@ def broken(program, factor):
     return program._replace(values=values), leaf.worst
 
 
+@pytest.mark.exhaustive
 def test_what_is_outside_the_bound_is_the_compilers_fault():
     program, worst = broken(traced(), 2.0)
     report = judged(program)
@@ -71,6 +75,7 @@ def test_what_is_outside_the_bound_is_the_compilers_fault():
     assert "largest part of the bound" in report.culprit
 
 
+@pytest.mark.exhaustive
 def test_what_is_unusual_is_noted():
     """Nearly the worst case, where that is farthest from what is typical."""
     program = traced("float32")

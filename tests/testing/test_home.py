@@ -24,7 +24,14 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "float32",
+        pytest.param("float64", marks=pytest.mark.exhaustive),
+        pytest.param("bfloat16", marks=pytest.mark.exhaustive),
+    ],
+)
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses(name, dtype):
     with jax.enable_x64(dtype == "float64"):
@@ -60,13 +67,8 @@ def test_the_loss_after_a_step_of_training(make):
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.exhaustive if "784" in name else ())
-        for name in proof_times.CHECKS
-    ],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", proof_times.CHECKS)
 def test_the_networks_whose_proofs_are_timed(name):
     """How long they take, `python benchmarks/proof_times.py` says, and no test."""
     check = proof_times.CHECKS[name]()

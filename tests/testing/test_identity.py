@@ -37,12 +37,14 @@ def test_right_rules_pass_by_hashes_alone(family, name):
     assert found.model is identity.MODELS[0]
 
 
+# Of the mutants of each rule one in three is tried, each kind on a third of the rules:
+# all together, which were seen, take eight minutes.
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("family", "name"), by_name(every=12))
 def test_every_mutant_is_an_alarm(family, name):
     with jax.enable_x64(True):
         case = FAMILIES[family](jnp.dtype("float64"))[name]
-        for mutation in MATRIX:
+        for mutation in list(MATRIX)[len(name) % 3 :: 3]:
             found = mutated(case, mutation)
             if found is None:
                 continue

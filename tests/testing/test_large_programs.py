@@ -57,7 +57,7 @@ def test_a_transformer_whose_parts_are_fused_by_hand_passes(method):
 
 # One in three of the mistakes, of every part some; all of them were seen to be named.
 ALL = [(part, mistake) for part, names in MISTAKES.items() for mistake in names]
-BRIEF = (("flash_attention", "no mask in v's g"), ("layer_norm", "no epsilon"))
+BRIEF = (("layer_norm", "no epsilon"),)
 TRIED = [*BRIEF, *(x for x in ALL[::3] if x not in BRIEF)]
 
 
@@ -122,6 +122,7 @@ def test_an_overflow_of_the_float_type_is_a_pole(dtype):
     assert judged(f, jnp.array([1.0, 0.25 * size], dtype)).ok
 
 
+@pytest.mark.exhaustive
 def test_a_net_through_flash_attention_needs_its_maxima_held():
     """That they change nothing holds for the sums that they shift, not for cut ones."""
     draw = np.random.RandomState(0)

@@ -93,7 +93,9 @@ def judged(f, args):
     return at_size.judge(program, given=False)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "size", ["small", pytest.param("large", marks=pytest.mark.exhaustive)]
+)
 @pytest.mark.parametrize("name", RULES)
 def test_a_right_rule_with_rounded_constants_is_ok(name, size):
     report = judged(*net(name, size, "nothing"))

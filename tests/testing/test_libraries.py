@@ -175,6 +175,7 @@ def test_layer_norm_and_attention(dtype):
         check(attention, p, x, argnums=(0, 1))
 
 
+@pytest.mark.exhaustive
 @TYPES
 def test_small_transformer(dtype):
     tokens = jnp.array([3, 1, 4, 1, 5])
