@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from funcgrad.batches import Drawn
 from funcgrad.devices import held_here
@@ -80,8 +81,9 @@ def check_weights(objective: Objective, params: Params, data: Any, batch: Any) -
             return  # it has nothing to do with the weights, and is raised in its place
         cause, what = error, f"{type(error).__name__}: {error}"
     else:
-        used = [*program.outvars, *(v for eqn in program.eqns for v in eqn.invars)]
-        if any(v is program.invars[-1] for v in used):
+        # What a jit, a loop or a branch within it leaves out is found too.
+        _, is_used = dce_jaxpr(program, [True] * len(program.outvars))
+        if is_used[-1]:
             return
     raise InputError(
         f"must take (x, target, weights), as {sum(data.counts)} rows do not fill "

@@ -133,6 +133,22 @@ def that_leaves_weights_out(params, batch):
     return of_two(params, batch[:2])
 
 
+@jax.jit
+def in_a_jit(params, x, y, weights):
+    return of_two(params, (x, y))
+
+
+def that_hands_weights_to_a_jit(params, batch):
+    return in_a_jit(params, *batch)
+
+
+def that_hands_weights_to_a_loop(params, batch):
+    def add(total, row):
+        return total + in_a_jit(params, *row), None
+
+    return jax.lax.scan(add, 0.0, batch)[0]
+
+
 def with_weights(params, batch):
     x, y, weights = batch
     return jnp.sum(weights * ((MODEL.apply(params, x) - y) ** 2)[:, 0])
@@ -166,6 +182,8 @@ def run_by(how, objective, rows, **given):
     [
         (of_two, r"ValueError: too many values to unpack \(expected 2.*\)"),
         (that_leaves_weights_out, "one that leaves them out"),
+        (that_hands_weights_to_a_jit, "one that leaves them out"),
+        (that_hands_weights_to_a_loop, "one that leaves them out"),
     ],
 )
 def test_an_objective_of_ones_own_is_told_of_weights(objective, got, how):
@@ -182,6 +200,7 @@ def test_an_objective_of_ones_own_is_told_of_weights(objective, got, how):
 @pytest.mark.parametrize("how", ["fit", "train", "train_many"])
 def test_one_that_takes_them_or_needs_none_runs_and_a_bug_of_its_own_is_raised(how):
     run_by(how, with_weights, ROWS)
+    run_by(how, jax.jit(with_weights), ROWS)
     run_by(how, of_two, ROWS, batch_size=8)
     run_by(how, of_two, jax.tree.map(lambda leaf: leaf[:32], ROWS))
     with pytest.raises(TypeError, match="dot_general"):
