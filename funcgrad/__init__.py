@@ -7,7 +7,6 @@ from funcgrad.ensemble import (
     Sweep,
     best,
     committee,
-    member_keys,
     select,
     sweep,
     top,
@@ -34,6 +33,7 @@ from funcgrad.losses import (
     mean_squared_error,
     squared_error,
 )
+from funcgrad.member import member_keys
 from funcgrad.mlp import Layer, layer, linear, mlp, neuron, uniform
 from funcgrad.model import Model, cast, objective
 from funcgrad.regularization import decay_mask, dropout

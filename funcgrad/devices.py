@@ -246,6 +246,13 @@ def own_part(mesh: Mesh, tree: Any, n: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[chosen], tree)
 
 
+def in_words(mesh: Mesh) -> str:
+    """Return the axes of `mesh`, and its devices by their numbers, in order."""
+    return (
+        f"{dict(mesh.shape)} of devices {[device.id for device in mesh.devices.flat]}"
+    )
+
+
 def own_devices(mesh: Mesh) -> list[Any]:
     """Return the devices of `mesh` that are this process's."""
     own = jax.process_index()

@@ -7,15 +7,14 @@ that `train` makes alone with the keys of `member_keys(key, i)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
@@ -27,13 +26,14 @@ from funcgrad.arguments import (
 )
 from funcgrad.batches import as_arrays, batch_shapes, count, shuffle
 from funcgrad.data_checks import check_data
-from funcgrad.devices import check_whole, over_processes, own_devices, own_part
+from funcgrad.devices import check_mesh, check_whole, own_devices
 from funcgrad.fast.groups import Work, map_members
 from funcgrad.fast.product import has_loops
 from funcgrad.fitting import print_members, who_prints
 from funcgrad.jaxprs import count as operations_in
+from funcgrad.member import MemberRun, Members
 from funcgrad.model import Objective, Params
-from funcgrad.training import State, check_steps, init_state, make_step, run_steps
+from funcgrad.training import State, check_steps
 
 
 class Sweep(NamedTuple):
@@ -129,12 +129,6 @@ def sweep(
     return _run_members(member, hyperparams, data, key, own_data, progress, mesh)
 
 
-def member_keys(key: jax.Array, member: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Return the two keys of a member: that of `init`, and that of `train`."""
-    init_key, train_key = jax.random.split(jax.random.fold_in(key, member))
-    return init_key, train_key
-
-
 def top(scores: ArrayLike, n: int) -> np.ndarray:
     """Return the numbers of the `n` members with the lowest scores, best first.
 
@@ -191,111 +185,11 @@ def _member(
     batch_size: int | None,
     score: Callable[[Params], jax.Array] | None,
     every: int,
-) -> _Member:
+) -> MemberRun:
     """Return the run of any member, with functions that can be looked up."""
     score = None if score is None else hashable(score)
     functions = hashable(objective), hashable(make_optimizer), hashable(init)
-    return _Member(*functions, check_steps(steps), batch_size, score, every)
-
-
-class _Part(NamedTuple):
-    """Steps of a run, with so many scores: evenly, and the last one at the end."""
-
-    steps: int
-    scores: int
-
-
-@dataclass(frozen=True)
-class _Member:
-    """The run of any member, in parts; equal ones are compiled once.
-
-    What a member has of its own is (its number, hyper-parameters, data or None), and
-    `shared` what all have: (key, data or None). It carries (state, (best score, best
-    parameters) or None).
-    """
-
-    objective: Objective
-    make_optimizer: Callable[..., optax.GradientTransformation]
-    init: Callable[[jax.Array], Params]
-    steps: int
-    batch_size: int | None
-    score: Callable[[Params], jax.Array] | None
-    every: int
-    epoch: int = 1  # steps in it, if there are batches
-
-    def begin(self, own: Any, shared: Any) -> Any:
-        """Return what a member carries before its first step."""
-        (number, hyper, _), (key, _) = own, shared
-        init_key, _ = member_keys(key, number)
-        params = self.init(init_key)
-        if (scale := hyper.get("init_scale")) is not None:
-            params = jax.tree.map(lambda p: (p * scale).astype(p.dtype), params)
-        state = init_state(params, self._optimizer(hyper))
-        if self.score is None:
-            return state, None
-        dtype = jax.eval_shape(self.score, state.params).dtype
-        return state, (jnp.array(jnp.inf, dtype), state.params)
-
-    def next_part(self, done: int, most: int) -> tuple[int, _Part]:
-        """Return how many steps the part after `done` steps has, and the part.
-
-        A step or a round more than `most` is taken lest a single one is left: a loop of
-        one turn is compiled into another program, whose results may round otherwise.
-        For the same reason an epoch is cut only where it is longer than `most`.
-        """
-        if self.epoch < most < self.steps:
-            most -= most % self.epoch
-        left = self.steps - done
-        if self.score is None:
-            steps = left if left <= most + 1 else most
-            return steps, _Part(steps, 0)
-        to_score = min(self.every - done % self.every, left)
-        if to_score > most + 1:
-            return most, _Part(most, 0)
-        if to_score < self.every:
-            return to_score, _Part(to_score, min(left, 1))
-        rounds = max(1, min(left, most) // self.every)
-        rounds += rounds > 1 and left // self.every == rounds + 1
-        return rounds * self.every, _Part(rounds * self.every, rounds)
-
-    def go_on(
-        self, carry: Any, own: Any, shared: Any, part: _Part
-    ) -> tuple[Any, tuple[jax.Array, jax.Array | None]]:
-        """Do a part; return what is carried then, and (losses, scores or None)."""
-        (number, hyper, own_data), (key, shared_data) = own, shared
-        data = shared_data if own_data is None else own_data
-        _, train_key = member_keys(key, number)
-        step = make_step(self.objective, self._optimizer(hyper))
-
-        def train(state: State, steps: int) -> tuple[State, jax.Array]:
-            return run_steps(step, state, data, steps, self.batch_size, train_key)
-
-        score = self.score
-        if score is None or not part.scores:
-            state, best = carry
-            state, losses = train(state, part.steps)
-            scores = None if best is None else jnp.zeros(0, best[0].dtype)
-            return (state, best), (losses, scores)
-
-        def one_round(carry: Any, _: None) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-            state, best = carry
-            state, losses = train(state, part.steps // part.scores)
-            now = score(state.params)
-            is_better = now < best[0]
-            best = jax.tree.map(
-                lambda new, old: jnp.where(is_better, new, old),
-                (now, state.params),
-                best,
-            )
-            return (state, best), (losses, now)
-
-        carry, (losses, scores) = lax.scan(one_round, carry, length=part.scores)
-        return carry, (losses.reshape(-1), scores)
-
-    def _optimizer(self, hyper: Mapping[str, Any]) -> optax.GradientTransformation:
-        """Return a member's optimizer."""
-        hyper = {name: hyper[name] for name in hyper if name != "init_scale"}
-        return self.make_optimizer(**hyper)
+    return MemberRun(*functions, check_steps(steps), batch_size, score, every)
 
 
 def _flat(shapes: Any) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:
@@ -324,7 +218,7 @@ def _work_of_a_step(
 
 
 def _run_members(
-    member: _Member,
+    member: MemberRun,
     hyperparams: Mapping[str, Any],
     data: Any,
     key: jax.Array,
@@ -334,6 +228,32 @@ def _run_members(
 ) -> Sweep:
     """Check what was given, and train all members."""
     progress = who_prints(progress, print_members, "funcgrad.fitting.print_members")
+    prepare = partial(_prepared, member, hyperparams, data, key, own_data)
+    if mesh is not None:
+        check_mesh(mesh)
+    if mesh is None or jax.process_count() == 1:
+        run, own, shared, work, *_ = prepare()
+        devices = None if mesh is None else own_devices(mesh)
+        result = map_members(run, own, shared, work, progress, devices)
+    else:
+        # Here, as it needs all that processes tell each other.
+        from funcgrad.shared_members import train_own_part
+
+        result = train_own_part(mesh, prepare, progress)
+    carry, (losses, scores) = result
+    states, best = carry
+    best_scores, best_params = (None, None) if best is None else best
+    return Sweep(states, losses, scores, best_scores, best_params)
+
+
+def _prepared(
+    member: MemberRun,
+    hyperparams: Mapping[str, Any],
+    data: Any,
+    key: jax.Array,
+    own_data: bool,
+) -> Members:
+    """Check what was given, and return all members."""
     check_key("key", key)
     hyper = as_arrays("hyperparams", dict(hyperparams))
     data = as_arrays("data", data)
@@ -356,16 +276,4 @@ def _run_members(
     work = Work(numbers, *of_a_step, member.steps)
     own = (jnp.arange(members), hyper, data if own_data else None)
     shared = (key, None if own_data else data)
-    if mesh is None:
-        carry, (losses, scores) = map_members(member, own, shared, work, progress)
-    else:
-        result = map_members(
-            member, own_part(mesh, own, members), shared, work,
-            None if jax.process_index() else progress, own_devices(mesh), members,
-        )  # fmt: skip
-        carry, (losses, scores) = jax.tree.map(
-            lambda leaf: over_processes(leaf)[:members], result
-        )
-    states, best = carry
-    best_scores, best_params = (None, None) if best is None else best
-    return Sweep(states, losses, scores, best_scores, best_params)
+    return Members(member, own, shared, work, params, batch)

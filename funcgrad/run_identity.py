@@ -62,7 +62,7 @@ def identity(
     batch = batch_shapes(data, batch_size, key)
     # Shapes alone: where a program knows of a mesh, it may be another one.
     params, opt_state = jax.tree.map(_shape, (state.params, state.opt_state))
-    update = _program(optimizer.update, params, opt_state, params)
+    update = program_digest(optimizer.update, params, opt_state, params)
     return {
         "funcgrad": __version__,
         "jax": jax.__version__,
@@ -70,14 +70,14 @@ def identity(
         "optax": optax.__version__,
         "platform": _platform(state),
         **{flag: str(getattr(jax.config, flag)) for flag in _FLAGS},
-        "model": _structure(params),
+        "model": structure_of(params),
         "strata": _strata(data),
-        "data": _numbers(data),
+        "data": numbers_digest(data),
         **_draws(data, key),
         "batch_size": str(batch_size),
         "key": _key(key),
-        "objective": _program(jax.value_and_grad(objective), params, batch),
-        "optimizer": _sha256(f"{_structure(opt_state)}\n{update}"),
+        "objective": program_digest(jax.value_and_grad(objective), params, batch),
+        "optimizer": _sha256(f"{structure_of(opt_state)}\n{update}"),
     }
 
 
@@ -93,7 +93,7 @@ def _draws(data: Any, key: jax.Array | None) -> dict[str, str]:
         return whole_batch(replace(data, source=source), key)(step)
 
     shapes = jax.tree.map(_shape, (data.source, key))
-    return {"draw": _program(drawn, *shapes, jnp.int32(0))}
+    return {"draw": program_digest(drawn, *shapes, jnp.int32(0))}
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -107,13 +107,14 @@ def _platform(state: State) -> str:
     return jax.default_backend()
 
 
-def _structure(tree: Any) -> str:
+def structure_of(tree: Any) -> str:
+    """Return the structure of a tree, with the types and shapes of its leaves."""
     leaves, structure = jax.tree.flatten(jax.eval_shape(lambda t: t, tree))
     shapes = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves)
     return f"{_without_addresses(str(structure))} of {shapes}"
 
 
-def _program(f: Callable[..., Any], *args: Any) -> str:
+def program_digest(f: Callable[..., Any], *args: Any) -> str:
     """Return the SHA-256 of f's jaxpr as text, and of all the numbers in it."""
     program = jax.make_jaxpr(f)(*args)
     text = program.jaxpr.pretty_print(use_color=False)
@@ -141,7 +142,8 @@ def _key(key: jax.Array | None) -> str:
     return f"{jax.random.key_impl(key)} {_on_host(key).tolist()}"
 
 
-def _numbers(data: Any) -> str:
+def numbers_digest(data: Any) -> str:
+    """Return the SHA-256 of the structure and all numbers of a tree."""
     if isinstance(data, Strata):
         return _numbers_of_strata(data)
     leaves, structure = jax.tree.flatten(data)

@@ -15,7 +15,7 @@ import optax
 
 from funcgrad.checkpoint import checksum, named_tensors
 from funcgrad.compiled_run import Run, compiled_chunk
-from funcgrad.devices import Placement
+from funcgrad.devices import Placement, in_words
 from funcgrad.history import Progress
 from funcgrad.hosts import agree, lost_in_words, span_of, together
 from funcgrad.model import Objective
@@ -81,12 +81,11 @@ class SharedRun(Run):
 
     def _agree(self, state: State) -> None:
         """Raise on all processes unless they are to do the same run."""
-        mesh, leaves = self.span.mesh, jax.tree.leaves(self.data)
-        numbers = [device.id for device in mesh.devices.flat]
+        leaves = jax.tree.leaves(self.data)
         agree(
             {
                 "data": ", ".join(f"{leaf.dtype}{leaf.shape}" for leaf in leaves),
-                "mesh": f"{dict(mesh.shape)} of devices {numbers}",
+                "mesh": in_words(self.span.mesh),
             }
         )
         begins = named_tensors(jax.tree.map(_own_part, state))

@@ -166,6 +166,48 @@ def unequal(process):
         yield str(error)
 
 
+def unequal_members(process):
+    """Yield what is said where process 1 has other members."""
+    objective, params, data = problem()
+    other = process == 1
+    drawn = fg.Drawn(lambda key, rows: rows, data)
+    is_drawn_otherwise = fg.Drawn(lambda key, rows: (-rows[0], rows[1]), data)
+    x, y = data
+
+    def sweep(
+        objective=objective, make_optimizer=optax.sign_sgd, init=lambda key: params,
+        rates=(1.0, 2.0, 3.0), data=data, score=lambda params: params[0].w[0, 0],
+        every=1, steps=3, batch_size=16, seed=3, mesh=None,
+    ):  # fmt: skip
+        try:
+            fg.sweep(
+                objective, make_optimizer, init, {"learning_rate": np.array(rates)},
+                data, score=score, every=every, steps=steps, batch_size=batch_size,
+                key=jax.random.key(seed), mesh=mesh or fg.data_mesh(),
+            )  # fmt: skip
+            return "it went on"
+        except ValueError as error:
+            return str(error)
+
+    yield sweep()
+    yield sweep(rates=(1.0, 2.0 + other, 3.0))
+    yield sweep(rates=(1.0, 2.0, 3.0, 4.0)[: 3 + other])
+    yield sweep(data=(x, y + other))
+    yield sweep(data=problem(np.int32 if other else np.float32)[2])
+    yield sweep(seed=3 + other)
+    yield sweep(steps=3 + other)
+    yield sweep(batch_size=16 + 8 * other)
+    yield sweep(every=1 + other)
+    devices = np.array(jax.devices())
+    yield sweep(mesh=Mesh(devices[::-1] if other else devices, ("data",)))
+    yield sweep(init=lambda key: jax.tree.map(lambda p: p + other, params))
+    yield sweep(make_optimizer=optax.sgd if other else optax.sign_sgd)
+    yield sweep(lambda p, b: objective(p, b) + (1.0 if other else 2.0))
+    yield sweep(score=lambda p: p[0].w[int(other), 0])
+    yield sweep(data=is_drawn_otherwise if other else drawn, batch_size=None)
+    yield sweep(data=(x + np.where(other, np.nan, 0), y))
+
+
 def cut_along(axis, params):
     """Return them with the first matrix over all devices, along this axis."""
     w = np.asarray(params[0].w)
@@ -203,6 +245,8 @@ def tell(what, process, folder):
         said = [preempted(process, f"{folder}/{what}", getattr(signal, what))]
     elif what == "unequal":
         said = unequal(process)
+    elif what == "unequal members":
+        said = unequal_members(process)
     elif what == "refused":
         said = refused(process)
     else:

@@ -57,7 +57,16 @@ def said(found):
 def of_two(tmp_path_factory):
     """Return what two processes of two devices say of each run, and their folder."""
     folder = tmp_path_factory.mktemp("runs")
-    runs = (*RUNS, "seconds", "SIGTERM", "SIGINT", "unequal", "refused", "folder")
+    runs = (
+        *RUNS,
+        "seconds",
+        "SIGTERM",
+        "SIGINT",
+        "unequal",
+        "unequal members",
+        "refused",
+        "folder",
+    )
     return said(ended(*program(*runs, folder=folder), folder=folder)), folder
 
 
@@ -101,6 +110,26 @@ def test_another_run_on_one_of_them_is_named(of_two):
     assert first["unequal"][-1].startswith(
         "all processes must have the same x, got 0 of process 0 and 1 of process 1: "
     )
+
+
+@pytest.mark.exhaustive
+def test_other_members_on_one_of_them_are_named(of_two):
+    (first, second), _ = of_two
+    (same, *told, of_first), (_, *_, of_second) = (
+        of["unequal members"] for of in (first, second)
+    )
+    assert same == "it went on"
+    assert told == second["unequal members"][1:-1]
+    named = [
+        re.match(r"all processes must have the same ([\w ]+), got", line)[1]
+        for line in told
+    ]
+    assert named == [
+        "hyperparams", "hyperparams", "data", "data", "key", "steps", "batch_size",
+        "every", "mesh", "init", "optimizer", "objective", "score", "run of a member",
+    ]  # fmt: skip
+    assert of_second.startswith("data must be finite, got nan at data[0][0, 0]: ")
+    assert of_first == f"process 1 cannot go on: {of_second}"
 
 
 @pytest.mark.exhaustive

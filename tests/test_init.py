@@ -28,9 +28,9 @@ def test_importing_touches_no_device():
 def test_what_most_runs_never_need_is_not_imported():
     """Each of these takes milliseconds, of every program that imports funcgrad."""
     late = {
-        "funcgrad.cli", "funcgrad.data", "funcgrad.hosts", "funcgrad.shared_run",
-        "funcgrad.tasks", "funcgrad.testing", "jax.experimental.multihost_utils",
-        "matplotlib", "polars", "reference",
+        "funcgrad.cli", "funcgrad.data", "funcgrad.hosts", "funcgrad.shared_members",
+        "funcgrad.shared_run", "funcgrad.tasks", "funcgrad.testing",
+        "jax.experimental.multihost_utils", "matplotlib", "polars", "reference",
     }  # fmt: skip
     program = "import sys, funcgrad; print(*sys.modules)"
     done = subprocess.run(

@@ -35,6 +35,7 @@ FLOORS = (
     ),
     ("checkpoint", "run_identity", "run_folder", "shared_folder"),
     ("compiled_run", "shared_run", "watching", "fitting"),
+    ("member", "shared_members"),
     ("ensemble", "plots", "data", "testing"),
     ("tasks",),
     ("cli",),

@@ -138,8 +138,7 @@ def map_members(
     is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     config: Any = jax.config  # whose flags no type checker knows
     if is_traced or config.jax_disable_jit:
-        at_once = partial(_do_parts, run, _all_parts(run))
-        result = jax.vmap(at_once, (0, None))((None, own), shared)
+        result = jax.vmap(partial(all_at_once, run), (0, None))(own, shared)
         return result if is_traced else jax.device_get(result)
 
     own = jax.device_get(own)  # where cutting members out takes next to no time
@@ -239,6 +238,11 @@ def map_members(
     return jax.tree.map(
         lambda *leaves: np.concatenate(leaves), *(_result(group) for group in groups)
     )
+
+
+def all_at_once(run: Run, own: Any, shared: Any) -> tuple[Any, Any]:
+    """Do the whole run of a member; return what it carries then, and its arrays."""
+    return _do_parts(run, _all_parts(run), (None, own), shared)
 
 
 def _all_parts(run: Run) -> list[Any]:

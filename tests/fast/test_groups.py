@@ -210,7 +210,7 @@ def test_a_group_has_so_many_members_as_work_allows(monkeypatch, problem, rows, 
     objective, init, draw = problem
     told = []
 
-    def noted(run, own, shared, work, progress=None):
+    def noted(run, own, shared, work, *rest):
         told.append(groups.group_sizes(work, 64, jax.local_devices()[0], 2)[0])
         raise KeyboardInterrupt
 
