@@ -16,6 +16,11 @@ def opened(program: Any) -> tuple[Any, Sequence[Any]]:
     return jaxpr, getattr(program, "consts", ()) or ()
 
 
+def is_literal(atom: Any) -> bool:
+    """Tell whether what an equation reads is a number that stands in the program."""
+    return hasattr(atom, "val")
+
+
 def inner_programs(eqn: Any) -> list[Any]:
     """Return the jaxprs that an equation's parameters hold."""
     found = []

@@ -21,7 +21,7 @@ import optax
 from funcgrad.batches import Drawn, batch_shapes, whole_batch
 from funcgrad.checkpoint import checksum
 from funcgrad.devices import held_here, over_processes
-from funcgrad.jaxprs import inner_programs, opened
+from funcgrad.jaxprs import inner_programs, is_literal, opened
 from funcgrad.model import Objective
 from funcgrad.strata import Strata
 from funcgrad.training import State
@@ -130,7 +130,7 @@ def _constants(program: Any, seen: set[int]) -> Iterator[Any]:
         return
     seen.add(id(jaxpr))
     for atoms in (*(eqn.invars for eqn in jaxpr.eqns), jaxpr.outvars):
-        yield from (atom.val for atom in atoms if hasattr(atom, "val"))
+        yield from (atom.val for atom in atoms if is_literal(atom))
     for eqn in jaxpr.eqns:
         for inner in inner_programs(eqn):
             yield from _constants(inner, seen)

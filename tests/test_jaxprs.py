@@ -6,7 +6,13 @@ import pytest
 from jax import lax
 
 from funcgrad.fast.product import product
-from funcgrad.jaxprs import dot_dimensions, inner_programs, opened, scan_counts
+from funcgrad.jaxprs import (
+    dot_dimensions,
+    inner_programs,
+    is_literal,
+    opened,
+    scan_counts,
+)
 
 
 def equation(f, *args, name):
@@ -46,6 +52,11 @@ def test_a_program_is_opened_whether_closed_or_not():
     assert jaxpr is closed.jaxpr
     assert [c.tolist() for c in constants] == [c.tolist() for c in closed.consts]
     assert opened(jaxpr)[0] is jaxpr
+
+
+def test_a_literal_is_told_from_a_variable():
+    eqn = equation(lambda x: x + 2.0, jnp.float32(1.0), name="add")
+    assert [is_literal(atom) for atom in eqn.invars] == [False, True]
 
 
 def test_inner_programs_are_found_alone_and_in_lists():

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from funcgrad.arguments import Array
@@ -76,7 +75,8 @@ def has_loops(program: Any) -> bool:
     )
 
 
-product_p = Primitive("product")
+# The class is public in jax.extend, whose import takes longer than all of funcgrad's.
+product_p = type(lax.mul_p)("product")
 product_p.def_impl(lambda a, b, in_loops: a @ b)
 product_p.def_abstract_eval(
     lambda a, b, in_loops: a.update(shape=(a.shape[0], b.shape[1]))

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Literal
 
 from funcgrad.fast.product import multiply_then_sum
-from funcgrad.jaxprs import scan_counts
+from funcgrad.jaxprs import is_literal, scan_counts
 
 # Of these, the output has the shape of the operands, entry by entry.
 _NAMES = (
@@ -70,15 +69,11 @@ def _walk(closed: Any, values: Sequence[_Value], members: int) -> list[_Value]:
     )
     for equation in jaxpr.eqns:
         given = [
-            _Value(v.val, False) if isinstance(v, Literal) else known[v]
-            for v in equation.invars
+            _Value(v.val, False) if is_literal(v) else known[v] for v in equation.invars
         ]
         outs = _apply(equation, given, members)
         known |= dict(zip(equation.outvars, outs, strict=True))
-    return [
-        _Value(v.val, False) if isinstance(v, Literal) else known[v]
-        for v in jaxpr.outvars
-    ]
+    return [_Value(v.val, False) if is_literal(v) else known[v] for v in jaxpr.outvars]
 
 
 def _apply(equation: Any, given: list[_Value], members: int) -> list[_Value]:
