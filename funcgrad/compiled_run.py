@@ -27,7 +27,7 @@ from funcgrad.batches import (
     work_of_a_step,
 )
 from funcgrad.data_checks import check_data
-from funcgrad.devices import Placement, beside, pinned
+from funcgrad.devices import Placement, beside, mesh_of, pinned
 from funcgrad.fast.options import compiler_options
 from funcgrad.history import Progress
 from funcgrad.model import Objective
@@ -63,16 +63,17 @@ class Run:
     ):
         self.objective, self.optimizer = hashable(objective), _hashable(optimizer)
         self.data, self.batch_size = as_arrays("data", data), batch_size
-        self.key = beside(state, key)
+        mesh = mesh_of(state)
+        self.key = beside(mesh, key)
         batch = batch_shapes(self.data, batch_size, key)
         check_data(self.objective, state.params, self.data, batch)
         self.work = work_of_a_step(state.params, batch)
         device = next(iter(jax.tree.leaves(state)[0].devices()))
-        self.chunk = self.compiled(device.platform, pinned(state))
+        self.chunk = self.compiled(device.platform, pinned(mesh, state))
         # Reused, as making one takes as long as 5,000 steps of the smallest net; in the
         # widest float that is on, which holds those of any narrower one exactly.
         losses = jnp.zeros(LONGEST_CHUNK, jnp.result_type(float))
-        self.losses = beside(state, losses)
+        self.losses = beside(mesh, losses)
 
     def __call__(self, state: State, n: int) -> tuple[State, np.ndarray]:
         state, self.losses = self.chunk(state, self.losses, self.data, self.key, n)

@@ -169,18 +169,16 @@ def mesh_of(tree: Any) -> Mesh | None:
     return None
 
 
-def beside(state: Any, tree: Any) -> Any:
-    """Return `tree` on every device of the mesh that `state` is on, if it is on one."""
-    mesh = mesh_of(state)
+def beside(mesh: Mesh | None, tree: Any) -> Any:
+    """Return `tree` on every device of `mesh`, if there is one."""
     return tree if mesh is None else replicate(mesh, tree)
 
 
-def pinned(state: Any) -> Placement:
+def pinned(mesh: Mesh | None, state: Any) -> Placement:
     """Return the tree and leaves of where `state` lies, and of a number on all devices.
 
-    A step leaves (state, loss) there if it is told so; None if it is on no mesh.
+    A step leaves (state, loss) there if it is told so; None if there is no mesh.
     """
-    mesh = mesh_of(state)
     if mesh is None:
         return None
     places = jax.tree.map(lambda leaf: leaf.sharding, state)

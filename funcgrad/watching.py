@@ -20,7 +20,7 @@ from funcgrad.arguments import at_least, hashable
 from funcgrad.batches import as_arrays, batch_shapes
 from funcgrad.compiled_run import LONGEST_CHUNK, Run
 from funcgrad.data_checks import check_data
-from funcgrad.devices import beside, on_mesh
+from funcgrad.devices import beside, mesh_of, on_mesh
 from funcgrad.errors import InputError, listed
 from funcgrad.history import Fit, History, Progress, joined
 from funcgrad.model import Objective
@@ -110,6 +110,8 @@ def run_of(
 ) -> Run:
     """Return the run, one that is shared where its arrays lie on several processes."""
     given = objective, optimizer, state, data, batch_size, key
+    if jax.process_count() == 1:
+        return Run(*given)
     leaves = jax.tree.leaves((state, data))
     if all(getattr(leaf, "is_fully_addressable", True) for leaf in leaves):
         return Run(*given)
@@ -149,7 +151,7 @@ def looks_at(
         run.objective, state.params, validation, batch_shapes(validation, None, None),
         "validation",
     )  # fmt: skip
-    validation = beside(state, validation)
+    validation = beside(mesh_of(state), validation)
     metrics = {"loss": run.objective} | {
         name: hashable(metric) for name, metric in metrics.items()
     }
