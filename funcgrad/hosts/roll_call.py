@@ -82,10 +82,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Roll:
-    """The processes that are there: of process 0 the lines to all others, else to it.
-
-    facts: {name: value} of each process, by number; known to process 0.
-    """
+    """The processes that are there: of process 0 the lines to all others, else to it."""
 
     process: int
     lines: dict[int, Line]
