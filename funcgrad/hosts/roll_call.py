@@ -82,7 +82,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Roll:
-    """The processes that are there: of process 0 the lines to all others, else to it."""
+    """The processes that are there: lines to them of process 0, else the one to it."""
 
     process: int
     lines: dict[int, Line]
