@@ -91,6 +91,16 @@ class Run:
             self.objective, self.optimizer, state, self.data, self.batch_size, self.key
         )
 
+    def agree_on_looks(
+        self,
+        steps: int,
+        every: int | None,
+        until: float | None,
+        validation: Any,
+        metrics: Iterable[str],
+    ) -> None:
+        """Raise unless all that share the run are to look at it alike."""
+
     def decided(self, *wishes: bool) -> Iterable[bool]:
         """Return what is to be done of what this process would do by its clock."""
         return wishes

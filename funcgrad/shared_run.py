@@ -19,6 +19,7 @@ from funcgrad.devices import Placement, in_words
 from funcgrad.history import Progress
 from funcgrad.hosts import agree, lost_in_words, span_of, together
 from funcgrad.model import Objective
+from funcgrad.run_identity import numbers_digest, structure_of
 from funcgrad.shared_folder import SharedFolder, open_shared
 from funcgrad.training import State
 
@@ -60,6 +61,26 @@ class SharedRun(Run):
             self.objective, self.optimizer, self.batch_size, platform, placement,
             _as_all_wish,
         )  # fmt: skip
+
+    def agree_on_looks(
+        self,
+        steps: int,
+        every: int | None,
+        until: float | None,
+        validation: Any,
+        metrics: Iterable[str],
+    ) -> None:
+        """Raise on all processes unless they are to look at the run alike."""
+        agree(
+            {
+                "steps": str(steps),
+                "every": str(every),
+                "until": str(until),
+                "metrics": ", ".join(metrics),
+                "validation": structure_of(validation),
+            }
+        )
+        agree({"validation": numbers_digest(validation)})
 
     def decided(self, *wishes: bool) -> Iterable[bool]:
         """Return what process 0 would do by its clock."""

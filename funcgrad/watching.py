@@ -133,6 +133,7 @@ def looks_at(
     """Check the arguments, and return the generator that `watch` and `fit` consume."""
     steps = check_steps(steps, state.step)
     every = None if every is None else at_least(1, "every", every)
+    run.agree_on_looks(steps, every, until, validation, metrics)
     if validation is None:
         if metrics:
             raise ValueError(

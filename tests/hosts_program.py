@@ -144,10 +144,14 @@ def unequal(process):
     objective, params, data = problem()
     other = process == 1
 
-    def fit(objective=objective, optimizer=SIGN, params=params, rows=None, steps=3):
+    def fit(
+        objective=objective, optimizer=SIGN, params=params, rows=None, steps=3, **given
+    ):
         rows = placed(data) if rows is None else rows
         try:
-            fg.fit(objective, optimizer, params, rows, steps=steps, progress=None)
+            fg.fit(
+                objective, optimizer, params, rows, steps=steps, progress=None, **given
+            )
             return "it went on"
         except ValueError as error:
             return str(error)
@@ -160,6 +164,11 @@ def unequal(process):
     mesh = Mesh(devices[::-1] if other else devices, ("data",))
     yield fit(rows=fg.rows(mesh, own_rows(mesh, data)))
     yield fit(params=cut_along(process, params))
+    yield fit(steps=3 + other)
+    yield fit(every=1 + other)
+    yield fit(until=0.5 + other)
+    yield fit(validation=data if other else None)
+    yield fit(validation=(data[0] + other, data[1]))
     try:
         hosts.agree({"x": str(process)})
     except ValueError as error:

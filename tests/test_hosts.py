@@ -105,7 +105,8 @@ def test_another_run_on_one_of_them_is_named(of_two):
         for line in first["unequal"]
     ]
     assert named == [
-        "optimizer", "objective", "initial state", "data", "mesh", "lowered step", "x"
+        "optimizer", "objective", "initial state", "data", "mesh", "lowered step",
+        "steps", "every", "until", "validation", "validation", "x",
     ]  # fmt: skip
     assert first["unequal"][-1].startswith(
         "all processes must have the same x, got 0 of process 0 and 1 of process 1: "
