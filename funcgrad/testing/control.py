@@ -2,8 +2,7 @@
 
 A walk has the methods `enter`, which runs a program that an equation calls; `settled`,
 native numbers that decide where it goes; `row` and `stacked`, which take an array apart
-along its first axis and put it together; and `lifted`, which makes real numbers of
-native floats.
+along its first axis and put it together.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -120,15 +118,8 @@ def _scan(walk: Any, eqn: Any, inputs: list[Any], used: list[bool]) -> list[Any]
         carry, rows[i] = out[:n_carry], out[n_carry:]
     if not length:
         empty = [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars[n_carry:]]
-        return [*carry, *walk.lifted(empty)]
+        return [*carry, *empty]
     return [*carry, *(walk.stacked(column) for column in zip(*rows, strict=True))]
-
-
-def stacked(column: Sequence[Any]) -> Any:
-    """Return native numbers, or random keys, as one array."""
-    if any(not isinstance(x, (np.ndarray, np.generic)) for x in column):
-        return jnp.stack(column)
-    return np.stack(column)
 
 
 CALLS: dict[str, Callable[..., list[Any]]] = {

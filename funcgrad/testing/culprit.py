@@ -27,9 +27,10 @@ from funcgrad.testing.numbers.truth import Truth
 from funcgrad.testing.program import Program, integer_weights
 from funcgrad.testing.report import GradientReport
 from funcgrad.testing.rules.elementwise import ELEMENTWISE
-from funcgrad.testing.rules.exact import PRIMITIVES
+from funcgrad.testing.rules.primitives import PRIMITIVES
 from funcgrad.testing.ties import places
-from funcgrad.testing.walk import CALLS, Met, Walk
+from funcgrad.testing.walk import Met, Walk
+from funcgrad.testing.walker import CALLS
 
 _HERE = os.path.dirname(__file__)
 

@@ -12,7 +12,7 @@ from jax.extend import core
 from funcgrad.errors import InputError
 from funcgrad.jaxprs import inner_programs, is_float, is_float_array, opened, work
 from funcgrad.testing.control import CALLS, CUSTOM_CALLS, HANDED_ON, called
-from funcgrad.testing.rules.movement import MOVES
+from funcgrad.testing.rules.positions import MOVES
 
 # What a walk follows; all else makes numbers itself.
 FOLLOWED = frozenset({*CALLS, *CUSTOM_CALLS})

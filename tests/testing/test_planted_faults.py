@@ -7,6 +7,7 @@ import inspect
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 from jax import lax
@@ -98,7 +99,8 @@ def test_the_bound_of_a_sum_is_gamma(n):
 def test_the_bound_of_a_conversion_is_one_rounding():
     """Planted: the bound of a conversion to a narrower type, as much too wide."""
     with precision(128):
-        ball = Rounded([]).rounded_to(objects((), [flint().arb(1)]), jnp.bfloat16)
+        info, one = ml_dtypes.finfo(jnp.bfloat16), objects((), [flint().arb(1)])
+        ball = Rounded([]).rounded_to(one, info)
         assert (
             unit(jnp.bfloat16) <= float(ball.item().rad()) < 1.01 * unit(jnp.bfloat16)
         )

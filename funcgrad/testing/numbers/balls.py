@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from funcgrad.testing.flint import flint
-from funcgrad.testing.numbers.exact import Exact, truncate
-from funcgrad.testing.numbers.objects import Doubtful, Event, each, unit
-from funcgrad.testing.rules.elementwise import Rule
+from funcgrad.testing.numbers.exact import Exact
+from funcgrad.testing.numbers.objects import (
+    Doubtful,
+    Event,
+    each,
+    is_real,
+    objects,
+    rows_of,
+    unit,
+)
+from funcgrad.testing.rules.elementwise import ELEMENTWISE, Rule
 
 
 class Rounded(Exact):
@@ -42,10 +51,10 @@ class Rounded(Exact):
             out[native.open] = hull
         return out
 
-    def widen(self, x: np.ndarray, units: float, dtype: Any) -> np.ndarray:
+    def widen(self, x: np.ndarray, units: float, info: Any) -> np.ndarray:
         """Return balls with `units` roundings of relative size u added."""
-        arb, info = flint().arb, ml_dtypes.finfo(dtype)
-        factor, tiny = arb(1, units * unit(dtype)), arb(0, float(info.tiny))
+        arb = flint().arb
+        factor, tiny = arb(1, units * float(info.eps) / 2), arb(0, float(info.tiny))
         largest, outside = arb(float(info.max)), infinite()
 
         def wider(ball: Any) -> Any:
@@ -66,7 +75,7 @@ class Rounded(Exact):
     ) -> np.ndarray:
         out = super().elementwise(rule, arrays, dtype)
         ulps = rule.error(np.dtype(dtype))
-        return out if ulps == 0 else self.widen(out, 2 * ulps, dtype)
+        return out if ulps == 0 else self.widen(out, 2 * ulps, ml_dtypes.finfo(dtype))
 
     def contract(self, a: np.ndarray, b: np.ndarray, dtype: Any) -> np.ndarray:
         out = super().contract(a, b, dtype)
@@ -90,19 +99,18 @@ class Rounded(Exact):
     ) -> np.ndarray:
         if terms <= 0:
             return sums
-        growth = (
-            math.expm1(terms * unit(dtype)) if terms * unit(dtype) < 700 else math.inf
-        )
-        tiny = terms * float(ml_dtypes.finfo(dtype).tiny)
+        info = ml_dtypes.finfo(dtype)
+        exponent, tiny = terms * unit(dtype), terms * float(info.tiny)
+        growth = math.expm1(exponent) if exponent < 700 else math.inf
         gamma, rest = flint().arb(0, growth), flint().arb(0, tiny)
 
         def spread(total: Any, size: Any) -> Any:
             return total if size == 0 else total + size * gamma + rest
 
-        return self.widen(each(spread, sums, sizes), 0, dtype)
+        return self.widen(each(spread, sums, sizes), 0, info)
 
-    def rounded_to(self, x: np.ndarray, dtype: Any) -> np.ndarray:
-        return self.widen(x, 1, dtype)
+    def rounded_to(self, x: np.ndarray, info: Any) -> np.ndarray:
+        return self.widen(x, 1, info)
 
     # Decisions -----------------------------------------------------------------------
 
@@ -116,10 +124,9 @@ class Rounded(Exact):
         self.events.append(Event("flip"))
         return Doubtful(value, open_)
 
-    def maximum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return each(larger, a, b)
-
-    def minimum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def best(self, a: np.ndarray, b: np.ndarray, direction: int) -> np.ndarray:
+        if direction > 0:
+            return each(larger, a, b)
         return each(lambda x, y: -larger(-x, -y) if x is not y else x, a, b)
 
     def absolute(self, x: np.ndarray) -> np.ndarray:
@@ -132,16 +139,16 @@ class Rounded(Exact):
         return low if low == high else low.union(high)
 
     def to_integers(self, x: np.ndarray, dtype: Any) -> Any:
-        open_ = each(lambda v: not v.is_exact(), self.steps(truncate, x))
+        open_ = each(lambda v: not v.is_exact(), self.truncated(x))
         return self._doubtful(self._next(), np.asarray(open_).astype(bool))
 
     def is_finite(self, x: np.ndarray) -> Any:
         open_ = each(lambda v: not v.is_finite(), x)
         return self._doubtful(self._next(), np.asarray(open_).astype(bool))
 
-    def order(self, keys: np.ndarray) -> Any:
+    def order(self, keys: list[np.ndarray]) -> Any:
         order = self._next()
-        row = np.take_along_axis(keys, order, -1)
+        row = np.take_along_axis(keys[0], order, -1)
         close = each(_undecided, row[..., :-1], row[..., 1:]).astype(bool)
         open_ = np.zeros(order.shape, bool)
         open_[..., :-1] |= close
@@ -155,16 +162,44 @@ class Rounded(Exact):
         np.put_along_axis(close, picks[..., None], False, -1)
         return self._doubtful(picks, np.asarray(close.any(-1)))
 
-    def select(self, which: Any, cases: list[np.ndarray]) -> np.ndarray:
-        if not isinstance(which, Doubtful):
-            return super().select(which, cases)
-        out = super().select(which.value, cases)
-        open_ = np.broadcast_to(which.open, out.shape)
-        hull = cases[0]
-        for case in cases[1:]:
-            hull = each(union, hull, case)
-        out[open_] = hull[open_]
+    def any_of(self, which: Doubtful, cases: list[np.ndarray]) -> np.ndarray:
+        """Return case number `which`; where that is in doubt, balls around all."""
+        shape = cases[0].shape
+        out = reduce(partial(each, union), cases)
+        number, open_ = (np.broadcast_to(x, shape) for x in which)
+        for i, case in enumerate(cases):
+            is_this = ~open_ & (number == i)
+            out[is_this] = case[is_this]
         return out
+
+    def in_doubtful_order(self, row: Any, order: Doubtful) -> Any:
+        """Return a row in this order; where it is in doubt, hulls of neighbours."""
+        if isinstance(row, Doubtful):
+            row = row.value
+        out = np.take_along_axis(row, order.value, -1)
+        if not is_real(row):
+            return Doubtful(out, order.open)
+        rows = rows_of(out)
+        for numbers, open_ in zip(rows, rows_of(order.open), strict=True):
+            edges = np.flatnonzero(np.diff(open_, prepend=False, append=False))
+            for start, stop in edges.reshape(-1, 2):
+                numbers[start:stop] = reduce(union, numbers[start:stop])
+        return rows.reshape(out.shape)
+
+    def hull(self, arrays: list[np.ndarray]) -> Any:
+        """Return a ball that holds every number there is."""
+        return reduce(union, [x for array in arrays for x in array.ravel()])
+
+    def added_anywhere(
+        self, operand: np.ndarray, updates: np.ndarray, dtype: Any
+    ) -> np.ndarray:
+        """Return balls for updates that rounding may send to any place."""
+        if any(not x.is_finite() for x in (*operand.ravel(), *updates.ravel())):
+            return each(lambda x: infinite(), operand)
+        zero = flint().arb(0)
+        reach = [union(zero, x) for x in updates.ravel()]
+        changed = self.add_up(objects((len(reach),), reach), dtype)
+        return self.elementwise(ELEMENTWISE["add"], [operand, changed], dtype)
 
     def settled(self, x: Any) -> Any:
         """Return native numbers; a doubtful one leaves the path beyond the bound."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from itertools import accumulate, pairwise
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from funcgrad.jaxprs import result_dtype
 from funcgrad.testing.constants import Reading
+from funcgrad.testing.control import Uncovered
 from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import flint
 from funcgrad.testing.numbers.objects import (
@@ -23,7 +25,8 @@ from funcgrad.testing.numbers.objects import (
     rows_of,
 )
 from funcgrad.testing.numbers.real import REAL
-from funcgrad.testing.rules.elementwise import ELEMENTWISE, Rule
+from funcgrad.testing.rules.elementwise import COMPARISONS, ELEMENTWISE, Rule
+from funcgrad.testing.rules.positions import windows
 
 
 class Exact:
@@ -66,6 +69,69 @@ class Exact:
         matrices = [_product(x, y) for x, y in zip(a, b, strict=True)]
         return objects((*a.shape[:2], b.shape[2]), [x for m in matrices for x in m])
 
+    def convolve(self, eqn: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Return a convolution as a product of matrices: of what is in its windows."""
+        p, dtype = eqn.params, result_dtype(eqn)
+        numbering = p["dimension_numbers"]
+        x, w = a.transpose(numbering.lhs_spec), b.transpose(numbering.rhs_spec)
+        batch_groups = p["batch_group_count"]
+        n_groups = max(p["feature_group_count"], batch_groups)
+        batch, channels, *_ = x.shape
+        n_out, per_group, *kernel = w.shape
+        ones = (1, 1)
+        inside = windows(
+            x.shape,
+            (*ones, *kernel),
+            (*ones, *p["window_strides"]),
+            ((0, 0), (0, 0), *p["padding"]),
+            (*ones, *p["lhs_dilation"]),
+            (*ones, *p["rhs_dilation"]),
+        )
+        out_space, taps = inside.shape[2:-1], inside.shape[-1]
+        flat = np.append(x.ravel(), self.lift(0))
+        places, features = math.prod(out_space), n_out // n_groups
+        patches = flat[inside].reshape(batch, channels, places, taps)
+        if batch_groups > 1:
+            rows = batch // n_groups
+            patches = patches.reshape(n_groups, rows, channels, places, taps)
+        else:
+            patches = patches.reshape(batch, n_groups, per_group, places, taps)
+            patches = patches.swapaxes(0, 1)
+        # (group, batch, channel, place, tap) x (group, channel, tap, feature)
+        rows, inner = patches.shape[1], per_group * taps
+        left = patches.transpose(0, 1, 3, 2, 4).reshape(n_groups, rows * places, inner)
+        right = w.reshape(n_groups, features, inner).swapaxes(1, 2)
+        out = self.contract(left, right, dtype)
+        out = out.reshape(n_groups, rows, *out_space, features)
+        out = np.moveaxis(out, (1, -1), (0, 2)).reshape(rows, n_out, *out_space)
+        return out.transpose(np.argsort(numbering.out_spec))
+
+    def sum_over(self, x: np.ndarray, axes: Sequence[int], dtype: Any) -> np.ndarray:
+        kept = [i for i in range(x.ndim) if i not in axes]
+        count = math.prod(x.shape[i] for i in axes)
+        terms = x.transpose(*kept, *axes).reshape(*(x.shape[i] for i in kept), count)
+        return self.add_up(terms, dtype)
+
+    def added_at(
+        self,
+        places: np.ndarray,
+        updates: np.ndarray,
+        shape: Sequence[int],
+        dtype: Any,
+        onto: np.ndarray | None,
+    ) -> np.ndarray:
+        """Return zeros, or `onto`, with updates added at flat places; < 0 is none."""
+        meeting: dict[int, list[Any]] = {}
+        for target, update in zip(places.tolist(), updates.ravel(), strict=True):
+            if target >= 0:
+                meeting.setdefault(target, []).append(update)
+        start = self.lift(np.zeros(shape)) if onto is None else onto
+        out = start.ravel().copy()
+        for target, terms in meeting.items():
+            row = terms if onto is None else [out[target], *terms]
+            out[target] = self.add_up(objects((len(row),), row), dtype).item()
+        return out.reshape(shape)
+
     def add_up(self, terms: np.ndarray, dtype: Any) -> np.ndarray:
         """Return the sums over the last axis."""
         zero = flint().arb(0)
@@ -76,32 +142,31 @@ class Exact:
         sums = [x for row in rows_of(terms) for x in accumulate(row)]
         return objects(terms.shape, sums)
 
-    def running_product(self, terms: np.ndarray, dtype: Any) -> np.ndarray:
-        """Return the cumulative products along the last axis."""
-        out, times = terms.copy(), ELEMENTWISE["mul"]
-        for i in range(1, terms.shape[-1]):
-            pair = [out[..., i - 1], terms[..., i]]
-            out[..., i] = self.elementwise(times, [np.asarray(p) for p in pair], dtype)
-        return out
-
-    def rounded_to(self, x: np.ndarray, dtype: Any) -> np.ndarray:
-        """Convert to another float type, which exact numbers do not notice."""
+    def rounded_to(self, x: np.ndarray, info: Any) -> np.ndarray:
+        """Convert to a float type, by its `finfo`: exact numbers do not notice."""
         return x
+
+    def stopped(self, x: np.ndarray) -> np.ndarray:
+        """Return the numbers without where they came from."""
+        return each(data, x)
+
+    def at_maximum(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    # Movement ------------------------------------------------------------------------
+
+    def moved(
+        self, function: Callable[..., Any], arrays: list[np.ndarray], back: Any = None
+    ) -> list[np.ndarray]:
+        """Apply a function of NumPy that only moves what is in arrays."""
+        return [np.asarray(x) for x in function(*arrays)]
 
     # Decisions -----------------------------------------------------------------------
 
     def compare(self, op: str, a: np.ndarray, b: np.ndarray) -> Any:
         """Return the booleans of `a op b`; an undecided one counts as equal."""
         signs = each(self._sign_of_difference, a, b).astype(np.float64)
-        table: dict[str, Callable[[Any], Any]] = {
-            "eq": lambda s: s == 0,
-            "ne": lambda s: s != 0,
-            "lt": lambda s: s < 0,
-            "le": lambda s: s <= 0,
-            "gt": lambda s: s > 0,
-            "ge": lambda s: s >= 0,
-        }
-        out = np.asarray(table[op](signs))
+        out = np.asarray(COMPARISONS[op](signs, 0))
         self.path.append(out)
         return out
 
@@ -118,11 +183,14 @@ class Exact:
         self.events.append(Event("tie", a, b))
         return 0.0
 
-    def maximum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return each(lambda x, y: self._pick(x, y, 1.0), a, b)
+    def best(self, a: np.ndarray, b: np.ndarray, direction: int) -> np.ndarray:
+        """Return the larger of two arrays, or the smaller; the first where they tie."""
+        return each(lambda x, y: self._pick(x, y, direction), a, b)
 
-    def minimum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return each(lambda x, y: self._pick(x, y, -1.0), a, b)
+    def best_of(self, rows: np.ndarray, direction: int) -> np.ndarray:
+        """Return the first largest number along the last axis, or the smallest."""
+        columns = map(np.asarray, np.moveaxis(rows, -1, 0))
+        return reduce(lambda a, b: self.best(a, b, direction), columns)
 
     def _pick(self, a: Any, b: Any, direction: float) -> Any:
         sign = self._sign_of_difference(a, b) * direction
@@ -132,9 +200,16 @@ class Exact:
         zero = flint().arb(0)
         return each(lambda v: -v if self._sign_of_difference(v, zero) < 0 else v, x)
 
-    def steps(self, function: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:
+    def steps(self, step: Any, x: np.ndarray) -> np.ndarray:
         """Apply a function that is constant between its jumps, such as floor."""
-        return each(lambda v: self._step(function, v), x)
+        return each(lambda v: self._step(step.exact, v), x)
+
+    def truncated(self, x: np.ndarray) -> np.ndarray:
+        return each(lambda v: self._step(truncate, v), x)
+
+    def quotient(self, x: np.ndarray, y: np.ndarray, dtype: Any) -> np.ndarray:
+        """Return x / y rounded toward 0."""
+        return self.truncated(self.elementwise(ELEMENTWISE["div"], [x, y], dtype))
 
     def _step(self, function: Callable[[Any], Any], v: Any) -> Any:
         x = data(v)
@@ -148,7 +223,7 @@ class Exact:
 
     def to_integers(self, x: np.ndarray, dtype: Any) -> Any:
         """Round toward zero, as a conversion to an integer type does."""
-        whole = self.steps(truncate, x)
+        whole = self.truncated(x)
         info = ml_dtypes.iinfo(dtype)
 
         def inside(v: Any) -> int:
@@ -168,10 +243,12 @@ class Exact:
         self.path.append(out)
         return out
 
-    def order(self, keys: np.ndarray) -> Any:
-        """Return the stable ascending order along the last axis."""
-        out = np.array([self._order(row) for row in rows_of(keys)], np.int64)
-        out = out.reshape(keys.shape)
+    def order(self, keys: list[np.ndarray]) -> Any:
+        """Return the stable ascending order along the last axis, by one key."""
+        if len(keys) > 1:
+            raise Uncovered("a sort by several keys")
+        out = np.array([self._order(row) for row in rows_of(keys[0])], np.int64)
+        out = out.reshape(keys[0].shape)
         self.path.append(out)
         return out
 
@@ -204,14 +281,6 @@ class Exact:
             picks.append(best)
         out = np.array(picks, np.int64).reshape(candidates.shape[:-1])
         self.path.append(out)
-        return out
-
-    def select(self, which: Any, cases: list[np.ndarray]) -> np.ndarray:
-        """Return case number `which`, element by element."""
-        which = np.broadcast_to(np.asarray(which).astype(np.int64), cases[0].shape)
-        out = cases[0].copy()
-        for i, case in enumerate(cases[1:], 1):
-            out[which == i] = case[which == i]
         return out
 
     def settled(self, x: Any) -> Any:

@@ -1,60 +1,20 @@
-"""Float64 arrays, of which JAX would keep 32 bits: values, and decisions.
-
-All kinds of whole arrays have the same methods, by which the walk evaluates whatever
-program it is given.
-"""
+"""Float64 arrays, of which JAX would keep 32 bits: values, and decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
 from funcgrad.testing.constants import Reading
 from funcgrad.testing.numbers.functions import Functions
+from funcgrad.testing.numbers.whole import Arrays, Back, Whole
 from funcgrad.testing.rules.elementwise import Rule
 
-Arrays = Callable[..., Sequence[np.ndarray]]
 
-
-def choosing(mask: np.ndarray) -> Arrays:
-    """Return the movement that takes x where the mask is true, y elsewhere."""
-
-    def chosen(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
-        return [np.where(mask, x, y)]
-
-    return chosen
-
-
-def in_float64(function: Callable[..., Any], *arrays: Any) -> np.ndarray:
-    """Call a function of JAX on float64 arrays, which it would cut to 32 bits."""
-    with jax.enable_x64(True):
-        return np.asarray(function(*(jnp.asarray(x) for x in arrays)))
-
-
-class AsItIs:
-    """A kind to which a rounding, a stopped gradient and a maximum are the number.
-
-    `effort` is what a walk takes with it, where residues modulo one prime take 1.
-    """
-
-    effort = 1.0
-
-    def rounded(self, x: Any, unit: float) -> Any:
-        return x
-
-    def stopped(self, x: Any) -> Any:
-        return x
-
-    def at_maximum(self, x: Any) -> Any:
-        return x
-
-
-class Floats(AsItIs, Functions):
+class Floats(Whole, Functions):
     """Float64 arrays; their functions are NumPy's and SciPy's."""
 
     type = np.ndarray
@@ -80,7 +40,9 @@ class Floats(AsItIs, Functions):
         with np.errstate(all="ignore"):
             return rule.slopes(self, *arrays, out)
 
-    def moved(self, function: Arrays, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    def moved(
+        self, function: Arrays, arrays: list[Any], back: Back | None = None
+    ) -> list[np.ndarray]:
         return [np.asarray(x) for x in function(*arrays)]
 
     def bilinear(
@@ -97,12 +59,8 @@ class Floats(AsItIs, Functions):
     def linear(
         self, function: Callable[..., Any], x: np.ndarray, terms: int, pull: Any
     ) -> np.ndarray:
-        """Apply a function that adds up numbers, at most so many of them."""
         with np.errstate(all="ignore"):
             return np.asarray(function(x))
-
-    def where(self, mask: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.where(mask, a, b)
 
     def differ(self, a: Any, b: Any) -> np.ndarray:
         return np.asarray(a != b)

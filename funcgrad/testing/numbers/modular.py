@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from funcgrad.testing.numbers.dual import Dual, DualField
-from funcgrad.testing.numbers.floats import Arrays, AsItIs, choosing
 from funcgrad.testing.numbers.residues import LIMIT, Field, Residues, halves
+from funcgrad.testing.numbers.whole import Arrays, Back, Whole
 from funcgrad.testing.rules.elementwise import Rule
 
 
-class Modular(AsItIs):
+class Modular(Whole):
     """Arrays in a finite field."""
 
     type = (Residues, Dual)
@@ -34,7 +34,9 @@ class Modular(AsItIs):
     def slopes(self, rule: Rule, arrays: list[Any], out: Any) -> tuple[Any, ...]:
         return rule.slopes(self.field, *arrays, out)
 
-    def moved(self, function: Arrays, arrays: list[Any]) -> list[Any]:
+    def moved(
+        self, function: Arrays, arrays: list[Any], back: Back | None = None
+    ) -> list[Any]:
         if isinstance(arrays[0], Residues):
             most = max(x.most for x in arrays)
             field = arrays[0].field
@@ -83,9 +85,6 @@ class Modular(AsItIs):
     def cut(self, x: Any) -> Any:
         """Return a power in place of a number, unless it is one already."""
         return x if x.exponent is not None else self.field.cut(x)
-
-    def where(self, mask: np.ndarray, a: Any, b: Any) -> Any:
-        return self.moved(choosing(mask), [a, b])[0]
 
     def differ(self, a: Any, b: Any) -> np.ndarray:
         a, b = (x.first if isinstance(x, Dual) else x for x in (a, b))

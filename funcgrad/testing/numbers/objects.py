@@ -20,6 +20,9 @@ class Doubtful(NamedTuple):
     value: Any
     open: np.ndarray
 
+    def astype(self, dtype: Any) -> Doubtful:
+        return Doubtful(self.value.astype(dtype), self.open)
+
 
 class Event(NamedTuple):
     """What numbers note on the way; only the walk knows in which equation.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.testing.numbers.floats import Arrays, choosing
+from funcgrad.testing.numbers.whole import Arrays, Back, Whole
 from funcgrad.testing.rules.elementwise import Rule
 
 
@@ -22,7 +22,7 @@ class Moving(NamedTuple):
         return tuple(self.value.shape)
 
 
-class Tangents:
+class Tangents(Whole):
     """Arrays of another kind with tangents.
 
     `maxima` says what becomes of the tangent of a maximum: "" for what it is, "held"
@@ -61,7 +61,9 @@ class Tangents:
     def _zeros(self, x: Moving) -> Any:
         return self.kind.lift(np.zeros(x.shape)) if x.tangent is None else x.tangent
 
-    def moved(self, function: Arrays, arrays: list[Moving]) -> list[Moving]:
+    def moved(
+        self, function: Arrays, arrays: list[Any], back: Back | None = None
+    ) -> list[Moving]:
         values = self.kind.moved(function, [x.value for x in arrays])
         if all(x.tangent is None for x in arrays):
             return [Moving(v) for v in values]
@@ -88,14 +90,8 @@ class Tangents:
             return Moving(out)
         return Moving(out, self.kind.linear(function, x.tangent, terms, pull))
 
-    def where(self, mask: np.ndarray, a: Moving, b: Moving) -> Moving:
-        return self.moved(choosing(mask), [a, b])[0]
-
     def differ(self, a: Moving, b: Moving) -> np.ndarray:
         return np.asarray(self.kind.differ(a.value, b.value))
-
-    def rounded(self, x: Moving, unit: float) -> Moving:
-        return x
 
     def stopped(self, x: Moving) -> Moving:
         return Moving(x.value)

@@ -10,13 +10,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from funcgrad.jaxprs import result_dtype
 from funcgrad.testing.constants import Reading
 from funcgrad.testing.control import Place
-from funcgrad.testing.numbers.floats import Arrays, Floats, choosing
+from funcgrad.testing.numbers.floats import Floats
+from funcgrad.testing.numbers.objects import unit
+from funcgrad.testing.numbers.whole import Arrays, Back, Whole
 from funcgrad.testing.rules.elementwise import Rule
 
 Pull = Callable[[np.ndarray], list[np.ndarray]]
@@ -43,14 +44,14 @@ class Taped:
         return self.value.shape
 
 
-class Tape:
+class Tape(Whole):
     """Arrays that know where they came from, in order.
 
     What has no variable among its ancestors is not differentiated, unless `errors` are
     asked for, as those are made anywhere.
     """
 
-    type, effort = Taped, 1.0
+    type = Taped
 
     def __init__(self, *, errors: bool = False, reading: Reading | None = None):
         self.kind, self.errors = Floats(reading), errors
@@ -123,7 +124,7 @@ class Tape:
         dtype = self._dtype
         if not np.issubdtype(dtype, np.floating) and dtype.kind in "biu":
             return 0.0
-        return float(ml_dtypes.finfo(dtype).eps) / 2
+        return unit(dtype)
 
     def _fixed(self, error: Callable[[], Any]) -> Callable[[], Any]:
         """Return an error that is computed later, at the place of today."""
@@ -139,10 +140,14 @@ class Tape:
 
         return later
 
-    def moved(self, function: Arrays, arrays: list[Taped]) -> list[Taped]:
+    def moved(
+        self, function: Arrays, arrays: list[Any], back: Back | None = None
+    ) -> list[Taped]:
         outs = self.kind.moved(function, [x.value for x in arrays])
         if all(x.pull is None for x in arrays):
             return [Taped(x) for x in outs]
+        if back is not None:
+            return [self._node(outs[0], arrays, lambda g: [back(g)])]
 
         def places() -> list[np.ndarray]:
             starts = np.cumsum([0, *(x.value.size for x in arrays)])
@@ -195,24 +200,18 @@ class Tape:
             out, [x], lambda g: [pull(g)], self._fixed(error) if terms > 1 else None
         )
 
-    def where(self, mask: np.ndarray, a: Taped, b: Taped) -> Taped:
-        return self.moved(choosing(mask), [a, b])[0]
-
     def differ(self, a: Taped, b: Taped) -> np.ndarray:
         return np.asarray(False)
 
-    def rounded(self, x: Taped, unit: float) -> Taped:
+    def rounded_to(self, x: Taped, info: Any) -> Taped:
         def error() -> tuple[Any, Any]:
-            size = np.abs(x.value) * unit
+            size = np.abs(x.value) * (float(info.eps) / 2)
             return size, size
 
         return self._node(x.value, [x], lambda g: [g], error)
 
     def stopped(self, x: Taped) -> Taped:
         return Taped(x.value)
-
-    def at_maximum(self, x: Taped) -> Taped:
-        return x
 
     def back(
         self,

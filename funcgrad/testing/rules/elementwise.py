@@ -14,6 +14,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 
 class Rule(NamedTuple):
     """A function of numbers, with its partial derivatives and its float error.
@@ -146,6 +148,18 @@ ELEMENTWISE: dict[str, Rule] = {
     "sharding_constraint": _COPY,
 }
 
+
+# Each is a decision: of two arrays of floats, or of the sign of a difference and 0.
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "lt_to": np.less,
+    "le_to": np.less_equal,
+}
 
 # Functions with a rule of their own inside JAX that compute a known function by tricks
 # with bits, by name: JAX's derivative of erf uses its own e**-x**2 since 0.12.

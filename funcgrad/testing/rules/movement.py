@@ -1,4 +1,4 @@
-"""Where primitives that move data put each number, whatever kind of number it is."""
+"""Data moved: as NumPy does, or as positions go."""
 
 from __future__ import annotations
 
@@ -6,125 +6,132 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
+
+from funcgrad.testing.numbers.objects import Doubtful
+from funcgrad.testing.rules.native import run_native
+from funcgrad.testing.rules.positions import FAST_MOVES, PICKS, windows_of
 
 
-def _broadcast(eqn: Any, x: np.ndarray) -> np.ndarray:
-    shape, axes = eqn.params["shape"], eqn.params["broadcast_dimensions"]
-    thin = [1] * len(shape)
-    for axis, size in zip(axes, x.shape, strict=True):
-        thin[axis] = size
-    return np.broadcast_to(x.reshape(thin), shape)
+def moved(
+    walk: Any,
+    function: Callable[..., np.ndarray],
+    *arrays: Any,
+    back: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Any:
+    """Return what a function of NumPy, which only moves, makes of arrays of numbers.
 
-
-def _slice(eqn: Any, x: np.ndarray) -> np.ndarray:
-    p = eqn.params
-    strides = p["strides"] or (1,) * x.ndim
-    limits = zip(p["start_indices"], p["limit_indices"], strides, strict=True)
-    return x[tuple(slice(*limit) for limit in limits)]
-
-
-def _split(eqn: Any, x: np.ndarray) -> list[Any]:
-    borders = np.cumsum(eqn.params["sizes"])[:-1]
-    return np.split(x, borders, eqn.params["axis"])
-
-
-def _reshape(eqn: Any, x: np.ndarray) -> np.ndarray:
-    return x.reshape(eqn.outvars[0].aval.shape)
-
-
-# Those that NumPy has itself, on arrays of anything.
-FAST_MOVES: dict[str, Callable[..., Any]] = {
-    "broadcast_in_dim": _broadcast,
-    "concatenate": lambda eqn, *xs: np.concatenate(xs, eqn.params["dimension"]),
-    "expand_dims": _reshape,
-    "reshape": _reshape,
-    "rev": lambda eqn, x: np.flip(x, eqn.params["dimensions"]),
-    "slice": _slice,
-    "split": _split,
-    "squeeze": _reshape,
-    "transpose": lambda eqn, x: np.transpose(x, eqn.params["permutation"]),
-}
-
-# Those that JAX does on positions.
-PICKS = (
-    "dynamic_slice",
-    "dynamic_update_slice",
-    "gather",
-    "pad",
-    "scatter",
-    "stack",
-    "tile",
-    "unstack",
-)
-
-MOVES = {*FAST_MOVES, *PICKS}
-
-
-def windows(
-    shape: Sequence[int],
-    size: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    base_dilation: Sequence[int],
-    window_dilation: Sequence[int],
-) -> np.ndarray:
-    """Return the positions in each window: (*output shape, elements), -1 outside."""
-    positions = jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
-    config = [
-        (lo, hi, d - 1) for (lo, hi), d in zip(padding, base_dilation, strict=True)
-    ]
-    padded = np.asarray(lax.pad(positions, jnp.int32(-1), config))
-    reach = [(n - 1) * d + 1 for n, d in zip(size, window_dilation, strict=True)]
-    counts = [
-        max(0, (n - r) // s + 1)
-        for n, r, s in zip(padded.shape, reach, strides, strict=True)
-    ]
-    if 0 in counts:  # of which sliding_window_view knows nothing
-        return np.empty((*counts, math.prod(size)), np.int32)
-    views = np.lib.stride_tricks.sliding_window_view(padded, reach)
-    every = tuple(slice(None, None, s) for s in strides)
-    inside = tuple(slice(None, None, d) for d in window_dilation)
-    views = views[(*every, *inside)]
-    return views.reshape(*views.shape[: len(shape)], -1)
-
-
-def windows_of(eqn: Any, shape: Sequence[int]) -> np.ndarray:
-    """Return the windows of a reduction over windows of an array of this shape."""
-    p, ones = eqn.params, (1,) * len(shape)
-    return windows(
-        shape,
-        p["window_dimensions"],
-        p["window_strides"],
-        p["padding"],
-        p.get("base_dilation") or ones,
-        p.get("window_dilation") or ones,
-    )
-
-
-def targets(
-    eqn: Any, shape: Sequence[int], indices: Any, updates: Sequence[int]
-) -> np.ndarray:
-    """Return where each update lands in the flat operand; -1 where it is dropped.
-
-    `shape` is the operand's and `updates` that of the updates. A gather with the
-    matching dimension numbers reads exactly the places that the scatter writes to.
+    `back` is its inverse, where it has one. A native array is moved as it is, alone.
     """
-    d = eqn.params["dimension_numbers"]
-    single = (*d.inserted_window_dims, *d.operand_batching_dims)
-    window = iter(d.update_window_dims)
-    sizes = [1 if i in single else updates[next(window)] for i in range(len(shape))]
-    numbering = lax.GatherDimensionNumbers(
-        offset_dims=d.update_window_dims,
-        collapsed_slice_dims=d.inserted_window_dims,
-        start_index_map=d.scatter_dims_to_operand_dims,
-        operand_batching_dims=d.operand_batching_dims,
-        start_indices_batching_dims=d.scatter_indices_batching_dims,
+    if walk.is_real(arrays[0]):
+        numbers = list(arrays)
+        return walk.numbers.moved(lambda *a: [function(*a)], numbers, back)[0]
+    (x,) = arrays
+    if isinstance(x, Doubtful):
+        return Doubtful(function(x.value), function(x.open))
+    return function(np.asarray(x))
+
+
+def turned(walk: Any, x: Any, axes: Sequence[int], shape: Sequence[int]) -> Any:
+    """Return x with its axes in this order, and then in this shape."""
+    between = [x.shape[i] for i in axes]
+    return moved(
+        walk,
+        lambda a: a.transpose(axes).reshape(shape),
+        x,
+        back=lambda g: g.reshape(between).transpose(np.argsort(axes)),
     )
-    places = jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
-    found = lax.gather(
-        places, indices, numbering, sizes, mode=eqn.params["mode"], fill_value=-1
-    )
-    return np.asarray(found).ravel()
+
+
+def last(walk: Any, x: Any, axes: Sequence[int]) -> Any:
+    """Return x with the given axes moved to the end and made one."""
+    kept = [i for i in range(len(x.shape)) if i not in axes]
+    count = math.prod(x.shape[i] for i in axes)
+    return turned(walk, x, (*kept, *axes), (*(x.shape[i] for i in kept), count))
+
+
+def along(walk: Any, eqn: Any, x: Any, run: Callable[[Any], Any]) -> Any:
+    """Run along the last axis what the equation runs along its own, maybe reversed."""
+    axis, way = eqn.params["axis"], -1 if eqn.params["reverse"] else 1
+
+    def there(a: np.ndarray) -> np.ndarray:
+        return np.moveaxis(a, axis, -1)[..., ::way]
+
+    def back(a: np.ndarray) -> np.ndarray:
+        return np.moveaxis(a[..., ::way], -1, axis)
+
+    return moved(walk, back, run(moved(walk, there, x, back=back)), back=there)
+
+
+def column(walk: Any, x: Any, i: int) -> Any:
+    """Return x[..., i]."""
+    return moved(walk, lambda a: a[..., i], x)
+
+
+def running(walk: Any, x: Any, step: Callable[[Any, Any], Any]) -> Any:
+    """Return x[0], step(x[0], x[1]), ... along the last axis."""
+    if not x.shape[-1]:
+        return x
+    columns = [column(walk, x, 0)]
+    for i in range(1, x.shape[-1]):
+        columns.append(step(columns[-1], column(walk, x, i)))
+    return moved(walk, lambda *a: np.stack(a, -1), *columns)
+
+
+def in_windows(walk: Any, eqn: Any, x: Any, outside: float) -> Any:
+    """Return what is in each window of the equation, along a new last axis."""
+    inside = windows_of(eqn, x.shape)
+    beyond = walk.numbers.lift(outside)
+    return moved(walk, lambda a, o: np.append(a.ravel(), o)[inside], x, beyond)
+
+
+def where(walk: Any, mask: np.ndarray, a: Any, b: Any) -> Any:
+    return moved(walk, lambda x, y: np.where(mask, x, y), a, b)
+
+
+def _moved(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
+    """Move whole arrays as NumPy does."""
+
+    def function(*arrays: np.ndarray) -> list[np.ndarray]:
+        out = FAST_MOVES[eqn.primitive.name](eqn, *(np.asarray(x) for x in arrays))
+        return out if isinstance(out, list) else [out]
+
+    return walk.numbers.moved(function, inputs)
+
+
+def _picked(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
+    """Move numbers as the primitive moves their positions in one long list.
+
+    It is run on those integers, and so says where each element comes from; -1 is
+    outside of all.
+    """
+    fill = eqn.params.get("fill_value")
+    outside = walk.numbers.lift(math.nan if fill is None else float(fill))
+    reals, positions, start = [], [], 0
+    for x in inputs:
+        if walk.is_real(x):
+            size = math.prod(x.shape)
+            here = np.arange(start, start + size, dtype=np.int32)
+            positions.append(here.reshape(x.shape))
+            reals.append(x)
+            start += size
+        else:
+            positions.append(x)
+    if any(isinstance(x, Doubtful) for x in inputs):  # rounding may have moved any
+        hull = walk.numbers.hull(reals if fill is None else [*reals, outside])
+        return [np.full(v.aval.shape, hull) for v in eqn.outvars]
+    places = run_native(eqn, positions, integer=True)
+    if any((p < 0).any() for p in places):
+        reals.append(outside)
+
+    def function(*arrays: np.ndarray) -> list[np.ndarray]:
+        flat = np.concatenate([np.ravel(x) for x in arrays])
+        return [flat[p] for p in places]
+
+    return walk.numbers.moved(function, reals)
+
+
+MOVEMENT: dict[str, Callable[[Any, Any, list[Any]], Any]] = {
+    **dict.fromkeys(FAST_MOVES, _moved),
+    **dict.fromkeys(PICKS, _picked),
+}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -12,21 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcgrad.testing.numbers.objects import Doubtful
-from funcgrad.testing.rules.movement import (
-    FAST_MOVES,
-    MOVES,
-)
+from funcgrad.testing.rules.elementwise import COMPARISONS
+from funcgrad.testing.rules.positions import FAST_MOVES, MOVES
 
 _NUMPY: dict[str, Callable[..., Any]] = {
+    **COMPARISONS,
     "and": np.bitwise_and,
     "or": np.bitwise_or,
     "not": np.bitwise_not,
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
     "add": np.add,
     "sub": np.subtract,
     "mul": np.multiply,
@@ -70,34 +62,14 @@ def run_native(eqn: Any, inputs: list[Any], *, integer: bool = False) -> list[An
         params = {**params, "fill_value": -1}
     out = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(params))
     out = out if eqn.primitive.multiple_results else [out]
-    return [x if _is_key(x) else np.asarray(x) for x in out]
-
-
-def picked(
-    eqn: Any, inputs: list[Any], is_real: Callable[[Any], bool]
-) -> tuple[list[Any], list[np.ndarray]]:
-    """Return the real operands, and where in their long list each element comes from.
-
-    Every real operand is replaced by the positions of its elements in one long list;
-    the primitive, run on those integers, says where each element goes. A place of -1 is
-    outside.
-    """
-    reals, positions, start = [], [], 0
-    for x in inputs:
-        if is_real(x):
-            size = math.prod(x.shape)
-            here = np.arange(start, start + size, dtype=np.int32)
-            positions.append(here.reshape(x.shape))
-            reals.append(x)
-            start += size
-        else:
-            positions.append(x)
-    return reals, run_native(eqn, positions, integer=True)
+    return [x if is_key(x) else np.asarray(x) for x in out]
 
 
 def _is_whole(x: Any) -> bool:
     return isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind in "biu"
 
 
-def _is_key(x: Any) -> bool:
-    return bool(jnp.issubdtype(x.dtype, jax.dtypes.extended))
+def is_key(x: Any) -> bool:
+    """Tell whether x is an array of random keys."""
+    dtype = getattr(x, "dtype", np.bool_)
+    return bool(jnp.issubdtype(dtype, jax.dtypes.extended))
