@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from funcgrad.testing.control import Place
-from funcgrad.testing.identity import Decided, constants
+from funcgrad.testing.identity import Decided
 from funcgrad.testing.numbers.tape import Shaken, Tape, Taped
-from funcgrad.testing.program import Program
+from funcgrad.testing.program import Program, lifted_constants
 from funcgrad.testing.whole_walk import Walk
 
 
@@ -48,7 +48,7 @@ def record(program: Program, decided: Decided) -> Recorded:
     tape = Tape(errors=True)
     walk = Walk(tape, decided.gradient.replay(), before=tape.at)
     variables = [tape.lift(x) for x in program.variables]
-    outputs = walk.run(program.bound, [*variables, *constants(program, tape)])
+    outputs = walk.run(program.bound, [*variables, *lifted_constants(program, tape)])
     return Recorded(tape, outputs)
 
 
@@ -87,7 +87,7 @@ def shaken(program: Program, decided: Decided, seed: int) -> list[np.ndarray]:
     tape = Shaken(seed)
     walk = Walk(tape, decided.gradient.replay(), before=tape.at)
     variables = [tape.lift(x) for x in program.variables]
-    outputs = walk.run(program.bound, [*variables, *constants(program, tape)])
+    outputs = walk.run(program.bound, [*variables, *lifted_constants(program, tape)])
     return [out.value for out in outputs]
 
 

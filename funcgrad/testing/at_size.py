@@ -18,7 +18,7 @@ from funcgrad.testing.control import Place
 from funcgrad.testing.identity import MISS, MODELS, Decided
 from funcgrad.testing.numbers.floats import Floats
 from funcgrad.testing.numbers.path import Path
-from funcgrad.testing.program import Program
+from funcgrad.testing.program import Program, lifted_constants
 from funcgrad.testing.report import GradientReport, LeafReport, worst
 from funcgrad.testing.rounding import Rounding, of_leaves
 from funcgrad.testing.whole_walk import Walk
@@ -125,7 +125,7 @@ def _first(
 
     floats = Floats()
     variables = [floats.lift(x) for x in program.variables]
-    inputs = [*variables, *identity.constants(program, floats)]
+    inputs = [*variables, *lifted_constants(program, floats)]
     Walk(floats, Path(), hook=hook).run(program.bound, inputs)
     return found[0] if found else None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad.jaxprs import has_while
-from funcgrad.testing import culprit, size, verdict
+from funcgrad.testing import culprit, verdict
 from funcgrad.testing.budget import Spent, within
 from funcgrad.testing.control import Uncovered
 from funcgrad.testing.flint import flint
@@ -41,8 +41,9 @@ def check_gradients(
     """
     flint()
     program = trace(f, args, argnums, grad, cotangents, seconds)
-    is_small = size.is_small(*_both(program), seconds)
-    return judged(program, given=grad is not None, exactly=is_small, seconds=seconds)
+    return judged(
+        program, given=grad is not None, exactly=program.is_small, seconds=seconds
+    )
 
 
 def judged(
@@ -54,7 +55,7 @@ def judged(
         if exactly:
             # How often a `while` loop turns is seen as it does: half of the seconds
             # are kept for fields, which larger arrays in it may be small enough for.
-            share = 0.5 if any(map(has_while, _both(program))) else 1.0
+            share = 0.5 if any(map(has_while, (program.primal, program.bound))) else 1.0
             try:
                 with within(seconds, share):
                     return verdict.judge(program, given=given)
@@ -68,10 +69,6 @@ def judged(
             return at_size.judge(program, given=given)
     except Uncovered as missing:
         return culprit.uncovered(missing, program)
-
-
-def _both(program: Program) -> tuple[Any, Any]:
-    return program.primal, program.bound
 
 
 def assert_gradients(

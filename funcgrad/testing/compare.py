@@ -10,7 +10,6 @@ from __future__ import annotations
 import operator
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
@@ -30,7 +29,7 @@ from funcgrad.testing.numbers.exact import Exact
 from funcgrad.testing.numbers.native import Native
 from funcgrad.testing.numbers.objects import each
 from funcgrad.testing.numbers.truth import Truth
-from funcgrad.testing.program import Program
+from funcgrad.testing.program import Program, lifted_constants
 from funcgrad.testing.walk import Met, Walk
 
 # Bits to begin with, and to give up at. 256 bits are 77 digits.
@@ -92,14 +91,6 @@ def _variables(
     if shift is None:
         return variables
     return [each(operator.add, v, s) for v, s in zip(variables, shift, strict=True)]
-
-
-def lifted_constants(program: Program, numbers: Exact | Native) -> list[Any]:
-    """Return the constants; arrays become numbers where a walk first reads them."""
-    return [
-        numbers.lift(x) if jnp.issubdtype(x.dtype, jnp.floating) and not x.ndim else x
-        for x in program.constants
-    ]
 
 
 class Comparison(NamedTuple):

@@ -15,7 +15,7 @@ from jax.extend import source_info_util
 
 from funcgrad.jaxprs import inner_programs, opened
 from funcgrad.testing.budget import Spent
-from funcgrad.testing.compare import exact, lifted_constants, rule_is_wrong
+from funcgrad.testing.compare import exact, rule_is_wrong
 from funcgrad.testing.control import Place, Uncovered
 from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import flint, precision
@@ -24,7 +24,7 @@ from funcgrad.testing.numbers.exact import Exact, data
 from funcgrad.testing.numbers.native import Native
 from funcgrad.testing.numbers.objects import each, is_real
 from funcgrad.testing.numbers.truth import Truth
-from funcgrad.testing.program import Program, integer_weights
+from funcgrad.testing.program import Program, integer_weights, lifted_constants
 from funcgrad.testing.report import GradientReport
 from funcgrad.testing.rules.elementwise import ELEMENTWISE
 from funcgrad.testing.rules.primitives import PRIMITIVES

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from funcgrad.testing.control import Place
@@ -30,7 +29,7 @@ from funcgrad.testing.numbers.modular import Modular
 from funcgrad.testing.numbers.path import Path
 from funcgrad.testing.numbers.residues import Accident, Field, draw_prime
 from funcgrad.testing.numbers.tangents import Moving, Tangents
-from funcgrad.testing.program import Program
+from funcgrad.testing.program import Program, lifted_constants
 from funcgrad.testing.whole_walk import Walk
 
 DRAWS = 3
@@ -90,20 +89,12 @@ def decide(program: Program, shift: list[np.ndarray] | None = None) -> Decided:
     variables = [floats.lift(x) for x in program.variables]
     if shift is not None:
         variables = [v + s for v, s in zip(variables, shift, strict=True)]
-    inputs = [*variables, *constants(program, floats)]
+    inputs = [*variables, *lifted_constants(program, floats)]
     outputs = Walk(floats, primal).run(program.primal, inputs)
     values = Walk(floats, gradient).run(program.bound, inputs)
     values = [np.asarray(v) for v in values]
     finite = all(np.isfinite(x).all() for x in (*outputs, *values))
     return Decided(primal, gradient, values, finite)
-
-
-def constants(program: Program, numbers: Any) -> list[Any]:
-    """Return the other inputs; arrays become numbers where a walk first reads them."""
-    return [
-        numbers.lift(x) if jnp.issubdtype(x.dtype, jnp.floating) and not x.ndim else x
-        for x in program.constants
-    ]
 
 
 def test(
@@ -163,7 +154,7 @@ def _holds(
         cut = () if maxima == "injected" else model.cut
         walk = Walk(moving, decided.primal.replay(), cut=cut)
         start = [Moving(x, t) for x, t in zip(point, tangents, strict=True)]
-        outputs = walk.run(program.primal, [*start, *constants(program, moving)])
+        outputs = walk.run(program.primal, [*start, *lifted_constants(program, moving)])
         ties.update(walk.ties)
         return sum(
             _inner(out.tangent, numbers.lift(w))
@@ -175,7 +166,7 @@ def _holds(
         return False
     true = primal("held" if model.freeze else "", line)
     walk = Walk(numbers, decided.gradient.replay(), cut=model.cut)
-    made = walk.run(program.bound, [*point, *constants(program, numbers)])
+    made = walk.run(program.bound, [*point, *lifted_constants(program, numbers)])
     ties.update(walk.ties)
     given = sum(_inner(g, t) for g, t in zip(made, line, strict=True))
     return (given - true) % p == 0

@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.testing import identity
 from funcgrad.testing.constants import Reading, Reals, known
 from funcgrad.testing.flint import flint
 from funcgrad.testing.identity import Decided
 from funcgrad.testing.numbers.floats import Floats
 from funcgrad.testing.numbers.tape import Tape
-from funcgrad.testing.program import Program
+from funcgrad.testing.program import Program, lifted_constants
 from funcgrad.testing.whole_walk import Walk
 
 # What is so small beside the largest element of all leaves may be rounding alone.
@@ -58,7 +57,7 @@ def truth(
         tape, decided.primal.replay(), hook=hook, inside_custom_rules=hook is None
     )
     variables = [tape.variable(x) for x in program.variables]
-    outputs = walk.run(program.primal, [*variables, *identity.constants(program, tape)])
+    outputs = walk.run(program.primal, [*variables, *lifted_constants(program, tape)])
     if hook is not None:
         return []
     tape.back(list(zip(outputs, program.cotangents, strict=True)))
@@ -73,7 +72,7 @@ def difference(program: Program, decided: Decided, reading: Reading) -> Differen
     right = truth(program, decided, reading)
     floats = Floats(reading)
     inputs = [floats.lift(x) for x in program.variables]
-    inputs += identity.constants(program, floats)
+    inputs += lifted_constants(program, floats)
     made = Walk(floats, decided.gradient.replay()).run(program.bound, inputs)
     pairs = list(zip(made, right, strict=True))
     sizes = [max(float(np.abs(x).max(initial=0)) for x in pair) for pair in pairs]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from funcgrad.jaxprs import is_float
 from funcgrad.testing import size
 
 
@@ -22,7 +23,8 @@ class Program(NamedTuple):
     the same inputs to the derivatives with respect to the variables, or is None where
     `grad=` cannot be traced; `bound` is the program whose rounding is bounded.
     `scalars` are the single floats among the arguments that f got as they are: a
-    program holds them like constants of its own.
+    program holds them like constants of its own. `is_small` says that exact numbers
+    take no longer than the seconds that are given.
     """
 
     primal: Any
@@ -34,6 +36,14 @@ class Program(NamedTuple):
     paths: list[str]
     values: list[np.ndarray]
     scalars: tuple[float, ...] = ()
+    is_small: bool = False
+
+
+def lifted_constants(program: Program, numbers: Any) -> list[Any]:
+    """Return the constants; arrays become numbers where a walk first reads them."""
+    return [
+        numbers.lift(x) if is_float(x) and not x.ndim else x for x in program.constants
+    ]
 
 
 def trace(
@@ -80,7 +90,9 @@ def trace(
         traced = jax.jit(gradient).trace(variables, constants)
         bound = traced.jaxpr
     # Compiled, a large program takes its time and memory even if it is then refused.
-    size.refuse_if_too_large(primal, bound, seconds)
+    is_small = size.is_small(primal, bound, seconds)
+    if not is_small:
+        size.refuse_if_too_large(primal, bound, seconds)
     if own is None:
         judged = bound
         values = traced.lower().compile()(variables, constants)
@@ -94,6 +106,7 @@ def trace(
         paths=[_path(path, len(chosen) > 1) for path in given.paths()],
         values=[np.asarray(x) for x in values],
         scalars=given.scalars(),
+        is_small=is_small,
     )
 
 

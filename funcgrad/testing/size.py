@@ -194,8 +194,6 @@ def refuse_to_compile(primal: Any, seconds: float) -> None:
 
 def refuse_if_too_large(primal: Any, gradient: Any, seconds: float) -> None:
     """Raise ValueError, with an estimate, for a check that fields are too slow for."""
-    if is_small(primal, gradient, seconds):
-        return
     time, memory = estimate_in_fields(primal, gradient)
     if time <= seconds and memory <= FIELD_MEMORY:
         return

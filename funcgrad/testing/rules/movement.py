@@ -106,7 +106,6 @@ def _picked(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
     outside of all.
     """
     fill = eqn.params.get("fill_value")
-    outside = walk.numbers.lift(math.nan if fill is None else float(fill))
     reals, positions, start = [], [], 0
     for x in inputs:
         if walk.is_real(x):
@@ -118,11 +117,12 @@ def _picked(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
         else:
             positions.append(x)
     if any(isinstance(x, Doubtful) for x in inputs):  # rounding may have moved any
-        hull = walk.numbers.hull(reals if fill is None else [*reals, outside])
+        filled = [] if fill is None else [walk.numbers.lift(float(fill))]
+        hull = walk.numbers.hull([*reals, *filled])
         return [np.full(v.aval.shape, hull) for v in eqn.outvars]
     places = run_native(eqn, positions, integer=True)
     if any((p < 0).any() for p in places):
-        reals.append(outside)
+        reals.append(walk.numbers.lift(math.nan if fill is None else float(fill)))
 
     def function(*arrays: np.ndarray) -> list[np.ndarray]:
         flat = np.concatenate([np.ravel(x) for x in arrays])
