@@ -24,10 +24,11 @@ import numpy as np
 
 from funcgrad.testing.control import Place
 from funcgrad.testing.numbers.dual import Dual, DualField
+from funcgrad.testing.numbers.field import Field, draw_prime
 from funcgrad.testing.numbers.floats import Floats
 from funcgrad.testing.numbers.modular import Modular
 from funcgrad.testing.numbers.path import Path
-from funcgrad.testing.numbers.residues import Accident, Field, draw_prime
+from funcgrad.testing.numbers.residues import Accident
 from funcgrad.testing.numbers.tangents import Moving, Tangents
 from funcgrad.testing.program import Program, lifted_constants
 from funcgrad.testing.whole_walk import Walk

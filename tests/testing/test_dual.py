@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from funcgrad.testing.numbers.dual import DualField
-from funcgrad.testing.numbers.residues import Accident, draw_prime
+from funcgrad.testing.numbers.field import draw_prime
+from funcgrad.testing.numbers.residues import Accident
 
 FIELD = DualField(draw_prime(Random(3), with_exponents=True), seed=7)
 

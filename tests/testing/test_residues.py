@@ -6,18 +6,9 @@ from random import Random
 import numpy as np
 import pytest
 
+from funcgrad.testing.numbers.field import BEYOND, SMALLEST, Field, draw_prime, is_prime
 from funcgrad.testing.numbers.modular import Modular
-from funcgrad.testing.numbers.residues import (
-    BEYOND,
-    LIMIT,
-    SMALLEST,
-    Accident,
-    Field,
-    Residues,
-    draw_prime,
-    halves,
-    is_prime,
-)
+from funcgrad.testing.numbers.residues import LIMIT, Accident, Residues, halves
 
 P = draw_prime(Random(1))
 FIELD = Field(P, seed=5)

@@ -17,13 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.testing.numbers.field import Field, power_table
 from funcgrad.testing.numbers.functions import Functions
-from funcgrad.testing.numbers.residues import (
-    Accident,
-    Field,
-    Residues,
-    power_table,
-)
+from funcgrad.testing.numbers.residues import Accident, Residues
 
 
 class Dual:

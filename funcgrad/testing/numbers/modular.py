@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad.testing.numbers.dual import Dual, DualField
-from funcgrad.testing.numbers.residues import LIMIT, Field, Residues, halves
+from funcgrad.testing.numbers.field import Field
+from funcgrad.testing.numbers.residues import LIMIT, Residues, halves
 from funcgrad.testing.numbers.whole import Arrays, Back, Whole
 from funcgrad.testing.rules.elementwise import Rule
 

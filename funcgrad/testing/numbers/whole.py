@@ -72,7 +72,10 @@ class Whole:
         return x
 
     def where(self, mask: np.ndarray, a: Any, b: Any) -> Any:
-        return self.moved(lambda x, y: [np.where(mask, x, y)], [a, b])[0]
+        def chosen(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+            return [np.where(mask, x, y)]
+
+        return self.moved(chosen, [a, b])[0]
 
     def sum_over(self, x: Any, axes: Sequence[int], dtype: Any) -> Any:
         axes, shape = tuple(axes), x.shape

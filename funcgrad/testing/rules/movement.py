@@ -86,7 +86,10 @@ def in_windows(walk: Any, eqn: Any, x: Any, outside: float) -> Any:
 
 
 def where(walk: Any, mask: np.ndarray, a: Any, b: Any) -> Any:
-    return moved(walk, lambda x, y: np.where(mask, x, y), a, b)
+    def chosen(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.where(mask, x, y)
+
+    return moved(walk, chosen, a, b)
 
 
 def _moved(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
