@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from funcgrad.testing.numbers.objects import Doubtful
 from funcgrad.testing.rules.native import run_native
-from funcgrad.testing.rules.positions import FAST_MOVES, PICKS, windows_of
+from funcgrad.testing.rules.positions import BACK, FAST_MOVES, PICKS, windows_of
 
 
 def moved(
@@ -94,12 +95,14 @@ def where(walk: Any, mask: np.ndarray, a: Any, b: Any) -> Any:
 
 def _moved(walk: Any, eqn: Any, inputs: list[Any]) -> Any:
     """Move whole arrays as NumPy does."""
+    name = eqn.primitive.name
 
     def function(*arrays: np.ndarray) -> list[np.ndarray]:
-        out = FAST_MOVES[eqn.primitive.name](eqn, *(np.asarray(x) for x in arrays))
+        out = FAST_MOVES[name](eqn, *(np.asarray(x) for x in arrays))
         return out if isinstance(out, list) else [out]
 
-    return walk.numbers.moved(function, inputs)
+    back = partial(BACK[name], eqn) if name in BACK else None
+    return walk.numbers.moved(function, inputs, back)
 
 
 def _picked(walk: Any, eqn: Any, inputs: list[Any]) -> Any:

@@ -48,6 +48,17 @@ FAST_MOVES: dict[str, Callable[..., Any]] = {
     "transpose": lambda eqn, x: np.transpose(x, eqn.params["permutation"]),
 }
 
+
+def _reshape_back(eqn: Any, x: np.ndarray) -> np.ndarray:
+    return x.reshape(eqn.invars[0].aval.shape)
+
+
+# The inverse of those that have one.
+BACK: dict[str, Callable[[Any, np.ndarray], np.ndarray]] = {
+    **dict.fromkeys(("expand_dims", "reshape", "squeeze"), _reshape_back),
+    "transpose": lambda eqn, x: x.transpose(np.argsort(eqn.params["permutation"])),
+}
+
 # Those that JAX does on positions.
 PICKS = (
     "dynamic_slice",
