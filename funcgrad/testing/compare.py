@@ -14,15 +14,8 @@ import ml_dtypes
 import numpy as np
 
 from funcgrad.testing import ties
-from funcgrad.testing.constants import (
-    Constant,
-    Point,
-    Reading,
-    Reals,
-    explain,
-    known,
-    rounded,
-)
+from funcgrad.testing.constant_search import Point, explain
+from funcgrad.testing.constants import Constant, Reading, Reals, known, rounded
 from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import flint, precision
 from funcgrad.testing.numbers.exact import Exact
