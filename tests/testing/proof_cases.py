@@ -127,6 +127,7 @@ def elementwise(dtype: Any) -> dict[str, Case]:
         ),
         "integers": Case(lambda a, n: a * n + (a * 3).astype(int), (x, jnp.arange(5))),
         "reduce_precision": Case(lambda a: lax.reduce_precision(a, 8, 7) * a, (x,)),
+        "nameless float": Case(lambda a: lax.reduce_precision(a, 5, 2) * a, (x,)),
     }
 
 
