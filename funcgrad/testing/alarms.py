@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from funcgrad.testing import culprit, identity, in_floats, lemma
+from funcgrad.testing.budget import Spent, part
 from funcgrad.testing.constants import Constant
 from funcgrad.testing.control import CUSTOM_CALLS, Place
 from funcgrad.testing.identity import Decided
@@ -48,13 +49,29 @@ def resolve(
 ) -> Resolved:
     """Return the verdict on a program for which no model of functions holds.
 
-    `here` is the difference that float64 shows.
+    `here` is the difference that float64 shows. Where the seconds end while equations
+    are tried, it decides: half of them are kept for that.
     """
     if given:
         why = "the function passed as grad="
-        if here.is_clear and not in_floats.constants_may_explain(program, decided):
+        if _is_wrong(program, decided, here):
             return Resolved("rule", why, [], here.shares)
         return _neither(here, why)
+    try:
+        with part(0.5):
+            return _by_equations(program, decided, here)
+    except Spent:
+        if not _is_wrong(program, decided, here):
+            raise
+        return Resolved("rule", culprit.NOT_FOUND, [], here.shares)
+
+
+def _is_wrong(program: Program, decided: Decided, here: Difference) -> bool:
+    return here.is_clear and not in_floats.constants_may_explain(program, decided)
+
+
+def _by_equations(program: Program, decided: Decided, here: Difference) -> Resolved:
+    """Try each equation by itself, and the whole with what is proven as lemmas."""
     suspects, untried = _suspects(program, decided)
     reals: dict[Constant, Any] = {}
     proven: dict[str, str] = {}
@@ -71,7 +88,7 @@ def resolve(
         else:
             unproven.append(text)
     here = in_floats.least(program, decided, reals)
-    if here.is_clear and not in_floats.constants_may_explain(program, decided):
+    if _is_wrong(program, decided, here):
         why = NO_SINGLE_EQUATION
         if untried:
             why = "none of the equations that can be tried by themselves"
@@ -120,6 +137,8 @@ def _suspects(program: Program, decided: Decided) -> tuple[list[_Suspect], list[
         values = [x.value if isinstance(x, Taped) else x for x in inputs]
         try:
             alone = culprit.by_itself(eqn, values, varies, held)
+        except Spent:
+            raise
         except Exception as error:  # whatever a foreign derivative rule raises
             why = str(error) or type(error).__name__
             untried.append(

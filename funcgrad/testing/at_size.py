@@ -14,6 +14,7 @@ import numpy as np
 
 from funcgrad.jaxprs import is_float
 from funcgrad.testing import adjoint_bound, alarms, culprit, identity, in_floats
+from funcgrad.testing.budget import Spent
 from funcgrad.testing.control import Place
 from funcgrad.testing.identity import MISS, MODELS, Decided
 from funcgrad.testing.numbers.floats import Floats
@@ -55,7 +56,12 @@ def judge(program: Program, *, given: bool) -> GradientReport:
         verdict, why, shares = found.verdict, found.why, found.shares
         notes += found.notes
     if tested.ties:
-        tied = _judge_ties(program, decided)
+        try:
+            tied = _judge_ties(program, decided)
+        except Spent:
+            if verdict != "rule":
+                raise
+            tied = "unjudged"
         notes += [
             f"exactly tied, and judged by float64 alone: {culprit.describe(place)}"
             for place in tested.ties[:3]
@@ -163,8 +169,15 @@ def _report(
     why: str,
     shares: list[float] | None = None,
 ) -> GradientReport:
-    recorded = adjoint_bound.record(program, decided) if decided.finite else None
-    rounding = recorded and of_leaves(program, decided, recorded)
+    rounding = None
+    if decided.finite:
+        try:
+            recorded = adjoint_bound.record(program, decided)
+            rounding = of_leaves(program, decided, recorded)
+        except Spent:
+            if verdict != "rule":
+                raise
+            notes = [*notes, "rounding was not judged before the seconds were spent"]
     leaves = []
     for i, path in enumerate(program.paths):
         leaf_verdict = verdict

@@ -60,6 +60,18 @@ def within(seconds: float, share: float = 1.0) -> Iterator[None]:
         _current.reset(token)
 
 
+@contextmanager
+def part(share: float) -> Iterator[None]:
+    """Let what is done inside the block spend a share of what is left."""
+    budget = current()
+    kept = budget.left * (1 - share) if math.isfinite(budget.left) else 0.0
+    budget.left -= kept
+    try:
+        yield
+    finally:
+        budget.left += kept
+
+
 def refuse_memory(held: float, most: float) -> None:
     """Raise InputError where a tape holds more bytes than it may."""
     if held > most:

@@ -32,6 +32,8 @@ from funcgrad.testing.ties import places
 from funcgrad.testing.walk import Met, Walk
 from funcgrad.testing.walker import CALLS
 
+NOT_FOUND = "not found before the seconds of this check were spent"
+
 _HERE = os.path.dirname(__file__)
 
 

@@ -75,6 +75,8 @@ def _few_rows(alone: Program) -> Program | None:
     for rows in _ROWS:
         try:
             few = smaller(alone, rows)
+        except Spent:
+            raise
         except Exception:  # whatever a foreign primitive raises at another shape
             return None
         if few is None or _is_small(few):

@@ -125,7 +125,7 @@ def _verdict(
         elif verdict == "kink":
             why = culprit.of_kink(right.met)
     except Spent:
-        why = "not found before the seconds of this check were spent"
+        why = culprit.NOT_FOUND
     if verdict == "uncovered":
         notes.append(f"not decided at {bits} bits, where the proof gives up")
     return GradientReport(verdict, tuple(leaves), tuple(notes), why, explained)

@@ -8,16 +8,18 @@ from jax import lax
 
 from funcgrad.errors import InputError
 from funcgrad.testing import (
+    adjoint_bound,
     at_size,
     check_gradients,
     culprit,
+    lemma,
     size,
     ties,
     verdict,
     walk,
     whole_walk,
 )
-from funcgrad.testing.budget import Budget, Spent, current, within
+from funcgrad.testing.budget import Budget, Spent, current, part, within
 from funcgrad.testing.compare import truth
 from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import precision
@@ -135,7 +137,56 @@ def test_a_verdict_is_kept_where_the_search_for_the_culprit_ends_the_budget(
     monkeypatch.setattr(culprit, "differs", endless)
     report = check_gradients(f, X)
     assert report.verdict == "rule"
-    assert report.culprit == "not found before the seconds of this check were spent"
+    assert report.culprit == culprit.NOT_FOUND
+
+
+@jax.custom_jvp
+def doubled(x):
+    return jnp.tanh(x)
+
+
+doubled.defjvp(lambda p, t: (doubled(*p), 2 * (1 - jnp.tanh(p[0]) ** 2) * t[0]))
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "named"),
+    [
+        (culprit, "by_itself", False),
+        (lemma, "smaller", False),
+        (lemma, "judge_rule", False),
+        (adjoint_bound, "record", True),
+        (at_size, "_judge_ties", True),
+    ],
+)
+def test_a_wrong_rule_at_size_is_kept_where_what_follows_ends_the_budget(
+    monkeypatch, room, name, named
+):
+    """As endless as it is, what decides has seconds that were kept for it."""
+
+    def endless(*_):
+        current().spend(current().left + 1)
+
+    if name == "smaller":
+        monkeypatch.setattr(lemma, "_is_small", lambda program: False)
+    monkeypatch.setattr(room, name, endless)
+    x = np.float32([0, 0.5, 1])  # tied in relu
+    program = trace(lambda x: doubled(jax.nn.relu(x) + 1), (x,))
+    with within(100.0):
+        report = at_size.judge(program, given=False)
+        assert current().left < 100
+    assert report.verdict == "rule"
+    assert report.culprit.startswith("custom_jvp") == named
+    assert named or report.culprit == culprit.NOT_FOUND
+
+
+def test_a_part_of_a_budget_leaves_the_rest():
+    with within(8.0):
+        with pytest.raises(Spent), part(0.25):
+            current().spend(1.0)
+            current().spend(1.5)
+        assert current().left == 5.5
+    with part(0.5):
+        current().spend(1e9)  # outside of a check there is no limit
 
 
 def growing(x):
