@@ -26,13 +26,15 @@ NO_SINGLE_EQUATION = (
 class Resolved(NamedTuple):
     """The verdict on an alarm, with the equation to blame, and notes.
 
-    `shares` is the difference of each leaf, by its largest element.
+    `shares` is the difference of each leaf, by its largest element; `miss` how likely a
+    wrong rule was cleared.
     """
 
     verdict: str
     why: str
     notes: list[str]
     shares: list[float]
+    miss: float = 0.0
 
 
 class _Suspect(NamedTuple):
@@ -95,8 +97,10 @@ def _by_equations(program: Program, decided: Decided, here: Difference) -> Resol
         return Resolved("rule", "\n".join([why, *untried]), [], here.shares)
     if suspects and not unproven and not here.is_clear:
         keys = {s.key for s in suspects}
-        if lemma.passes(program, lambda eqn: key_of(eqn) in keys):
-            return Resolved("ok", "", list(proven.values()), here.shares)
+        again = lemma.passed(program, lambda eqn: key_of(eqn) in keys)
+        if again is not None:
+            miss = again.miss + len(suspects) * lemma.MISS
+            return Resolved("ok", "", list(proven.values()), here.shares, miss)
     return _neither(here, "; ".join(unproven[:3]) or "no single equation")
 
 

@@ -16,7 +16,7 @@ from funcgrad.jaxprs import is_float
 from funcgrad.testing import adjoint_bound, alarms, culprit, identity, in_floats
 from funcgrad.testing.budget import Spent
 from funcgrad.testing.control import Place
-from funcgrad.testing.identity import MISS, MODELS, Decided
+from funcgrad.testing.identity import MODELS, Decided
 from funcgrad.testing.numbers.floats import Floats
 from funcgrad.testing.numbers.path import Path
 from funcgrad.testing.program import Program, lifted_constants
@@ -42,19 +42,23 @@ def judge(program: Program, *, given: bool) -> GradientReport:
             return _report(program, decided, "pole", [], why)
     tested = identity.test(program, decided, MODELS[:1])
     shares = [0.0] * len(program.variables)
-    verdict, why = "ok", ""
+    verdict, why, miss = "ok", "", tested.miss
     if tested.model is None:
         here = in_floats.least(program, decided)
         if not here.is_clear:
             tested = identity.test(program, decided, MODELS[1:])
+            miss += tested.miss
     if tested.model is None and tested.ties:
         moved = identity.decide(program, _shift(program, 0))
-        if identity.test(program, moved).model is not None:
+        found_beside = identity.test(program, moved)
+        miss += found_beside.miss
+        if found_beside.model is not None:
             verdict = "beside"
     if tested.model is None and verdict != "beside":
         found = alarms.resolve(program, decided, here, given=given)
         verdict, why, shares = found.verdict, found.why, found.shares
         notes += found.notes
+        miss += found.miss
     if tested.ties:
         try:
             tied = _judge_ties(program, decided)
@@ -74,7 +78,7 @@ def judge(program: Program, *, given: bool) -> GradientReport:
             notes.append("some elements at ties were not judged from both sides")
     if verdict == "beside":
         verdict = "ok"
-    return _report(program, decided, verdict, notes, why, shares)
+    return _report(program, decided, verdict, notes, why, shares, miss)
 
 
 # Ties and poles -----------------------------------------------------------------------
@@ -168,6 +172,7 @@ def _report(
     notes: list[str],
     why: str,
     shares: list[float] | None = None,
+    miss: float = identity.MISS,
 ) -> GradientReport:
     rounding = None
     if decided.finite:
@@ -209,7 +214,7 @@ def _report(
         if leaf.verdict == "ok":
             notes = [*notes, *(f"{leaf.path}: {note}" for note in r.notes())]
     return GradientReport(
-        found, tuple(leaves), tuple(notes), why, method="identity", miss=MISS
+        found, tuple(leaves), tuple(notes), why, method="identity", miss=miss
     )
 
 

@@ -74,10 +74,14 @@ class Decided(NamedTuple):
 
 
 class Tested(NamedTuple):
-    """The model that proves the identity, or None; and where there were ties."""
+    """The model that proves the identity, or None; and where there were ties.
+
+    `miss` is how likely one of all the models asked lets a wrong rule pass.
+    """
 
     model: Model | None
     ties: list[Place]
+    miss: float
     accident: bool = False
 
 
@@ -106,15 +110,19 @@ def test(
     An alarm is one that repeats on a fresh prime.
     """
     ties: dict[int, Place] = {}
+    miss = 0.0
     for model in models:
         draw = draws(program, decided, model, ties)
-        try:
-            # The first miss may be one by chance in a field, so that it is asked again.
-            if all(draw() for _ in range(DRAWS)) or all(draw() for _ in range(DRAWS)):
-                return Tested(model, list(ties.values()))
-        except Accident:
-            return Tested(None, list(ties.values()), accident=True)
-    return Tested(None, list(ties.values()))
+        # The first miss may be one by chance in a field, so that it is asked again.
+        for _ in range(2):
+            miss += MISS
+            try:
+                holds = all(draw() for _ in range(DRAWS))
+            except Accident:
+                return Tested(None, list(ties.values()), miss, accident=True)
+            if holds:
+                return Tested(model, list(ties.values()), miss)
+    return Tested(None, list(ties.values()), miss)
 
 
 def draws(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from funcgrad.notebook import text_html
@@ -14,11 +15,6 @@ MEANINGS = {
     "pole": "a NaN or an infinity is made on the way",
     "uncovered": "the proof has no exact rule for something in this program",
 }
-
-IDENTITY = (
-    "method: identity in 3 random fields; a wrong rule passes with probability about "
-    "2^-60 (random-function model)"
-)
 
 # The worst verdict of a leaf is the verdict of the whole.
 SEVERITY = ("ok", "compiler", "kink", "rule", "pole", "uncovered")
@@ -54,10 +50,11 @@ class GradientReport(NamedTuple):
     constants are read as the numbers that they stand for; a note names them.
 
     `method` is "exact", or "identity" where the program is too large to be walked
-    number by number; `miss` is how likely a wrong rule passes. By identity, a leaf's
-    `truth` is float64's, `ulps` and `bound` are of the sum of its elements with random
-    signs, or of one element that its own bound does not explain, as a share of its norm
-    in units of epsilon, and `rule_error` is a share of the largest element.
+    number by number; `miss` is how likely a wrong rule passes: 2^-60 for each time that
+    3 fields were asked, 10^-11 for each rule that is read as a lemma. By identity, a
+    leaf's `truth` is float64's, `ulps` and `bound` are of the sum of its elements with
+    random signs, or of one element that its own bound does not explain, as a share of
+    its norm in units of epsilon, and `rule_error` is a share of the largest element.
     """
 
     verdict: str
@@ -79,12 +76,19 @@ class GradientReport(NamedTuple):
         if self.culprit:
             lines += ["", f"culprit: {self.culprit}"]
         if self.method == "identity":
-            lines += ["", IDENTITY]
+            lines += ["", _identity(self.miss)]
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         return text_html(str(self))
+
+
+def _identity(miss: float) -> str:
+    return (
+        f"method: identity in 3 random fields; a wrong rule passes with probability "
+        f"about 2^{math.log2(miss):.0f} (random-function model)"
+    )
 
 
 _HEADINGS = (

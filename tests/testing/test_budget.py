@@ -152,7 +152,6 @@ doubled.defjvp(lambda p, t: (doubled(*p), 2 * (1 - jnp.tanh(p[0]) ** 2) * t[0]))
     ("room", "name", "named"),
     [
         (culprit, "by_itself", False),
-        (lemma, "smaller", False),
         (lemma, "judge_rule", False),
         (adjoint_bound, "record", True),
         (at_size, "_judge_ties", True),
@@ -166,8 +165,6 @@ def test_a_wrong_rule_at_size_is_kept_where_what_follows_ends_the_budget(
     def endless(*_):
         current().spend(current().left + 1)
 
-    if name == "smaller":
-        monkeypatch.setattr(lemma, "_is_small", lambda program: False)
     monkeypatch.setattr(room, name, endless)
     x = np.float32([0, 0.5, 1])  # tied in relu
     program = trace(lambda x: doubled(jax.nn.relu(x) + 1), (x,))
