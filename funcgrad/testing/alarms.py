@@ -17,11 +17,6 @@ from funcgrad.testing.in_floats import Difference
 from funcgrad.testing.numbers.tape import Taped
 from funcgrad.testing.program import Program
 
-NO_SINGLE_EQUATION = (
-    "no single equation: each has the right derivative by itself, so the error is in "
-    "how JAX put them together"
-)
-
 
 class Resolved(NamedTuple):
     """The verdict on an alarm, with the equation to blame, and notes.
@@ -88,20 +83,17 @@ def _by_equations(program: Program, decided: Decided, here: Difference) -> Resol
             reals |= found.reals
             proven[text] = f"proven by itself {found.how}, and read as a lemma: {text}"
         else:
-            unproven.append(text)
+            unproven.append(f"{text}\n  is neither wrong nor proven by itself")
     here = in_floats.least(program, decided, reals)
     if _is_wrong(program, decided, here):
-        why = NO_SINGLE_EQUATION
-        if untried:
-            why = "none of the equations that can be tried by themselves"
-        return Resolved("rule", "\n".join([why, *untried]), [], here.shares)
+        return Resolved("rule", culprit.none_of([*unproven, *untried]), [], here.shares)
     if suspects and not unproven and not here.is_clear:
         keys = {s.key for s in suspects}
         again = lemma.passed(program, lambda eqn: key_of(eqn) in keys)
         if again is not None:
             miss = again.miss + len(suspects) * lemma.MISS
             return Resolved("ok", "", list(proven.values()), here.shares, miss)
-    return _neither(here, "; ".join(unproven[:3]) or "no single equation")
+    return _neither(here, "\n".join(unproven[:3]) or "no single equation")
 
 
 def _neither(here: Difference, why: str) -> Resolved:

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from funcgrad.jaxprs import is_float
-from funcgrad.testing import adjoint_bound, alarms, culprit, identity, in_floats
+from funcgrad.testing import adjoint_bound, alarms, beside, culprit, identity, in_floats
 from funcgrad.testing.budget import Spent
 from funcgrad.testing.control import Place
 from funcgrad.testing.identity import MODELS, Decided
@@ -23,10 +23,6 @@ from funcgrad.testing.program import Program, lifted_constants
 from funcgrad.testing.report import GradientReport, LeafReport, worst
 from funcgrad.testing.rounding import Rounding, of_leaves
 from funcgrad.testing.whole_walk import Walk
-
-# How far beside a tie its sides are looked at, of a variable's size, and how much of a
-# leaf's largest element the gradient may have changed there all the same.
-_STEP, _CURVED = 2.0**-30, 1e-5
 
 
 def judge(program: Program, *, given: bool) -> GradientReport:
@@ -49,7 +45,7 @@ def judge(program: Program, *, given: bool) -> GradientReport:
             tested = identity.test(program, decided, MODELS[1:])
             miss += tested.miss
     if tested.model is None and tested.ties:
-        moved = identity.decide(program, _shift(program, 0))
+        moved = identity.decide(program, beside.shift(program, 0))
         found_beside = identity.test(program, moved)
         miss += found_beside.miss
         if found_beside.model is not None:
@@ -57,11 +53,16 @@ def judge(program: Program, *, given: bool) -> GradientReport:
     if tested.model is None and verdict != "beside":
         found = alarms.resolve(program, decided, here, given=given)
         verdict, why, shares = found.verdict, found.why, found.shares
+        if verdict == "rule" and not here.is_clear:
+            notes.append(
+                "the gradient is right at these arguments all the same, as far as "
+                "float64 tells: what the rule is off by is multiplied by 0, or cancels"
+            )
         notes += found.notes
         miss += found.miss
     if tested.ties:
         try:
-            tied = _judge_ties(program, decided)
+            tied = beside.judge(program, decided)
         except Spent:
             if verdict != "rule":
                 raise
@@ -81,38 +82,7 @@ def judge(program: Program, *, given: bool) -> GradientReport:
     return _report(program, decided, verdict, notes, why, shares, miss)
 
 
-# Ties and poles -----------------------------------------------------------------------
-
-
-def _shift(program: Program, seed: int) -> list[np.ndarray]:
-    draw = np.random.default_rng(seed)
-    out = []
-    for x in program.variables:
-        values = np.abs(x.astype(np.float64))
-        scale = values + float(values.max(initial=0)) + (not values.any())
-        out.append(draw.uniform(-1, 1, x.shape) * scale * _STEP)
-    return out
-
-
-def _judge_ties(program: Program, decided: Decided) -> str:
-    """Return "between", "kink" or "unjudged", by the gradient beside the tie.
-
-    "kink": the gradient is the same wherever one looks beside, and another one here.
-    """
-    shifts = [_shift(program, seed) for seed in (1, 2)]
-    shifts += [[-s for s in shift] for shift in shifts]
-    beside = [identity.decide(program, shift).values for shift in shifts]
-    found = "between"
-    for i, here in enumerate(decided.values):
-        around = np.stack([b[i] for b in beside])
-        low, high = around.min(0), around.max(0)
-        slack = _CURVED * max(float(np.abs(around).max(initial=0)), 1e-300)
-        outside = (here < low - slack) | (here > high + slack)
-        if (outside & (high - low <= slack)).any():
-            return "kink"
-        if outside.any():
-            found = "unjudged"
-    return found
+# Poles --------------------------------------------------------------------------------
 
 
 def _pole(program: Program) -> str:

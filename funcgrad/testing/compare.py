@@ -317,11 +317,6 @@ def judge_rule(program: Program) -> Judged:
     return Judged("right" if _all_zero(found) else "open", found.reading.reals)
 
 
-def rule_is_wrong(program: Program) -> bool:
-    """Return whether exact(g) - truth is known not to be 0, away from ties."""
-    return judge_rule(program).verdict == "wrong"
-
-
 def ulp_of(x: Any, dtype: Any) -> float:
     """Return the unit in the last place of the float type at x."""
     info = ml_dtypes.finfo(dtype)

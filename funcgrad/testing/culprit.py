@@ -15,7 +15,7 @@ from jax.extend import source_info_util
 
 from funcgrad.jaxprs import inner_programs, opened
 from funcgrad.testing.budget import Spent
-from funcgrad.testing.compare import exact, rule_is_wrong
+from funcgrad.testing.compare import exact, judge_rule
 from funcgrad.testing.control import Place, Uncovered
 from funcgrad.testing.engine import Value
 from funcgrad.testing.flint import flint, precision
@@ -106,6 +106,9 @@ def of_rule(program: Program, given: bool) -> str:
             return
         if wrong:
             raise Found(describe(place))
+        if wrong is None:
+            text = f"{describe(place)}\n  is neither wrong nor proven by itself"
+            untried[id(eqn)] = text
 
     # A tape, since what the variables have no part in is not differentiated.
     numbers = Truth()
@@ -115,26 +118,32 @@ def of_rule(program: Program, given: bool) -> str:
         Walk(numbers, hook=hook, inside_custom_rules=False).run(program.primal, inputs)
     except Found as found:
         return found.text
-    if untried:
-        return "\n".join(
-            ["none of the equations that can be tried by themselves", *untried.values()]
-        )
+    return none_of(list(untried.values()))
+
+
+def none_of(others: list[str]) -> str:
+    """Say that no equation is wrong by itself, but for others that are not known."""
+    if others:
+        return "\n".join(["none of the equations that can be judged alone", *others])
     return (
         "no single equation: each has the right derivative by itself, so the error is "
         "in how JAX put them together"
     )
 
 
-def differs(eqn: Any, inputs: list[Any]) -> bool:
+def differs(eqn: Any, inputs: list[Any]) -> bool | None:
     """Return whether JAX's derivative of one equation is wrong at these numbers.
 
-    It is differentiated by the inputs that hold Values.
+    None is returned where that is not known, as at ties. It is differentiated by the
+    inputs that hold Values.
     """
     taped = [i for i, x in enumerate(inputs) if is_real(x) and _any(_is_taped, [x])]
     inputs = [each(data, x) if is_real(x) else x for x in inputs]
     held = [i for i, x in enumerate(inputs) if is_real(x) and i not in taped]
     alone = by_itself(eqn, inputs, taped, held)
-    return alone is not None and rule_is_wrong(alone)
+    if alone is None:
+        return False
+    return {"wrong": True, "open": None, "right": False}[judge_rule(alone).verdict]
 
 
 def by_itself(

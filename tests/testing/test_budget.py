@@ -10,6 +10,7 @@ from funcgrad.errors import InputError
 from funcgrad.testing import (
     adjoint_bound,
     at_size,
+    beside,
     check_gradients,
     culprit,
     lemma,
@@ -154,7 +155,7 @@ doubled.defjvp(lambda p, t: (doubled(*p), 2 * (1 - jnp.tanh(p[0]) ** 2) * t[0]))
         (culprit, "by_itself", False),
         (lemma, "judge_rule", False),
         (adjoint_bound, "record", True),
-        (at_size, "_judge_ties", True),
+        (beside, "judge", True),
     ],
 )
 def test_a_wrong_rule_at_size_is_kept_where_what_follows_ends_the_budget(
