@@ -56,6 +56,7 @@ def count(program: Any) -> tuple[float, float]:
     """Return how many scalars a program makes, and how many terms it multiplies.
 
     Loops count as often as they run; a `while` loop counts once, since nobody knows.
+    What a scatter holds is how two numbers meet, and no work.
     """
     jaxpr, _ = opened(program)
     scalars = terms = 0.0
@@ -63,7 +64,7 @@ def count(program: Any) -> tuple[float, float]:
         times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
         inner = [count(sub) for sub in inner_programs(eqn)]
         made, multiplied = work(eqn)
-        scalars += times * sum(s for s, _ in inner) if inner else made
+        scalars += max(times * sum(s for s, _ in inner), made)
         terms += times * sum(t for _, t in inner) + multiplied
     return scalars, terms
 

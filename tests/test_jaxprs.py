@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 
 from funcgrad.fast.product import product
 from funcgrad.jaxprs import (
+    count,
     dot_dimensions,
     inner_programs,
     is_literal,
@@ -31,6 +33,15 @@ def scanned(n_constants, n_carried):
 
     numbers = [jnp.float32(1.0)] * n_constants, [jnp.float32(2.0)] * n_carried
     return equation(f, *numbers, jnp.ones(4), name="scan")
+
+
+def test_a_scatter_makes_the_array_that_it_changes():
+    """What it holds adds two numbers; a loop's body counts at each of its turns."""
+    rows = np.arange(100) % 7
+    program = jax.make_jaxpr(lambda x: jnp.zeros(5000).at[rows].add(x))(jnp.ones(100))
+    assert count(program)[0] >= 5000
+    looped = jax.make_jaxpr(lambda x: lax.fori_loop(0, 9, lambda i, x: lax.sin(x), x))
+    assert 900 <= count(looped(jnp.ones(100)))[0] < 1000
 
 
 @pytest.mark.parametrize("carried", [1, 3])

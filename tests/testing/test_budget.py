@@ -1,5 +1,7 @@
 """The seconds and the memory that a check may take: counted, not timed."""
 
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -185,6 +187,29 @@ def test_a_part_of_a_budget_leaves_the_rest():
         assert current().left == 5.5
     with part(0.5):
         current().spend(1e9)  # outside of a check there is no limit
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: jnp.tanh(x).sum(),
+        lambda x: (x / (1 + x * x)).sum(),
+        lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (3,), (1,), "SAME").sum(),
+        lambda x: lax.scan(
+            lambda c, t: (jnp.sin(c + t), c), x[:1000], x.reshape(100, 1000)
+        )[0].sum(),
+    ],
+    ids=["tanh", "quotient", "pooling", "scan"],
+)
+def test_a_check_in_fields_takes_no_more_memory_than_is_told(f):
+    program = trace(f, (np.random.RandomState(0).randn(100_000).astype(np.float32),))
+    at_size.judge(program, given=False)  # what is imported and cached stays out
+    tracemalloc.start()
+    at_size.judge(program, given=False)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    told = size.estimate_in_fields(program.primal, program.bound)[1]
+    assert told / 4 < peak < told
 
 
 def growing(x):
