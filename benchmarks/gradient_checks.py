@@ -1,8 +1,9 @@
-"""Compare the gradient proof with finite differences, in one table.
+"""Compare the gradient proof with finite differences: digits first, then size.
 
-For n numbers it prints how small a wrong factor in a custom_vjp each checker catches
-(the smallest 1 + 2^-k), and how many of some right gradients it rejects. Run it with
-`python benchmarks/gradient_checks.py [--json FILE]`.
+`python -m benchmarks.gradient_checks [--json FILE] [ITEM ...]`. `digits` prints, for n
+numbers, how small a wrong factor in a custom_vjp each checker catches (the smallest
+1 + 2^-k), and how many of some right gradients it rejects. The other items are nets of
+growing size: seconds (medians), memory, and whether two planted faults are found.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.test_util import check_grads
 
-from funcgrad.testing import check_gradients
+from benchmarks import gradient_checkers as by
+from benchmarks import gradient_sizes as at_size
 
 SIZES = (1, 10, 100, 1000)
 
@@ -59,41 +60,6 @@ class Row(NamedTuple):
     right: int  # how many there are
 
 
-def accepted_by_proof(f: Callable[..., Any], x: Any) -> bool:
-    return check_gradients(f, x).ok
-
-
-def accepted_by_check_grads(f: Callable[..., Any], x: Any) -> bool:
-    try:
-        check_grads(f, (x,), order=1, modes=["rev"])
-    except AssertionError:
-        return False
-    return True
-
-
-def accepted_by_gradcheck(f: Callable[..., Any], x: Any) -> bool:
-    """Hand JAX's function and gradient to torch.autograd.gradcheck."""
-    import torch
-
-    value, pull = jax.jit(f), jax.jit(lambda x, g: jax.vjp(f, x)[1](g)[0])
-
-    class Wrapped(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Any) -> Any:
-            ctx.save_for_backward(x)
-            return torch.from_numpy(np.array(value(x.detach().numpy())))
-
-        @staticmethod
-        def backward(ctx: Any, g: Any) -> Any:
-            (x,) = ctx.saved_tensors
-            return torch.from_numpy(np.array(pull(x.numpy(), g.numpy())))
-
-    point = torch.from_numpy(np.array(x)).requires_grad_()
-    return bool(
-        torch.autograd.gradcheck(Wrapped.apply, (point,), raise_exception=False)
-    )
-
-
 def with_factor(factor: float) -> Callable[..., Any]:
     """Return tanh with a derivative that is wrong by a factor."""
 
@@ -105,37 +71,39 @@ def with_factor(factor: float) -> Callable[..., Any]:
     return f
 
 
-def gross_error_missed(accepted: Callable[..., bool], x: Any) -> str:
+def gross_error_missed(judge: by.Checker, x: Any) -> str:
     """Return the first of GROSS that is let pass, "" if all are caught."""
-    return next((n for n, by in GROSS.items() if accepted(with_factor(by), x)), "")
+    wrong = {name: with_factor(factor) for name, factor in GROSS.items()}
+    return next((name for name, f in wrong.items() if judge(f, x).accepted), "")
 
 
-def smallest_caught(accepted: Callable[..., bool], x: Any) -> float:
+def smallest_caught(judge: by.Checker, x: Any) -> float:
     """Return the smallest wrong factor 1 + 2^-k that is caught, 2 being caught."""
     last = 2.0
     for k in (*range(1, 12), 16, 20, 23, 30, 40, 50, 52):
         factor = 1 + 2.0**-k
-        if float(np.asarray(factor, x.dtype)) == 1 or accepted(with_factor(factor), x):
+        is_one = float(np.asarray(factor, x.dtype)) == 1
+        if is_one or judge(with_factor(factor), x).accepted:
             break
         last = factor
     return last
 
 
 def measure(
-    checkers: dict[str, Callable[..., bool]], sizes: Sequence[int] = SIZES
+    checkers: dict[str, by.Checker], sizes: Sequence[int] = SIZES
 ) -> Iterator[Row]:
     """Let each checker judge wrong and right gradients of n float32, then float64."""
-    for name, accepted in checkers.items():
+    for name, judge in checkers.items():
         for dtype in ("float32", "float64"):
             for n in sizes:
                 with jax.enable_x64(dtype == "float64"):
                     draw = np.random.RandomState(n)
                     x = jnp.asarray(draw.standard_normal(n), dtype)
-                    missed = gross_error_missed(accepted, x)
-                    caught = None if missed else smallest_caught(accepted, x)
-                    judged = [accepted(f, point(x)) for f, point in RIGHT.values()]
-                rejected = judged.count(False)
-                yield Row(name, dtype, n, caught, missed, rejected, len(judged))
+                    missed = gross_error_missed(judge, x)
+                    caught = None if missed else smallest_caught(judge, x)
+                    right = [judge(f, point(x)) for f, point in RIGHT.values()]
+                rejected = sum(judged.accepted is False for judged in right)
+                yield Row(name, dtype, n, caught, missed, rejected, len(right))
 
 
 def terminal_line(row: Row) -> str:
@@ -149,32 +117,57 @@ def terminal_line(row: Row) -> str:
     return f"{row.checker:18} {row.dtype} {row.n:5}  {caught:24} {alarms}"
 
 
+def digits(has_torch: bool) -> Iterator[Row]:
+    checkers: dict[str, by.Checker] = {
+        "funcgrad.testing": by.by_proof,
+        "jax check_grads": by.by_check_grads,
+    }
+    if has_torch:
+        checkers["torch gradcheck"] = by.by_gradcheck
+    print(f"{'checker':18} {'dtype':7} {'n':>5}  {'smallest factor caught':24} alarms")
+    for row in measure(checkers):
+        print(terminal_line(row), flush=True)
+        yield row
+
+
+def sizes(nets: Sequence[str], has_torch: bool) -> Iterator[at_size.Row]:
+    names = [n for n in at_size.CHECKERS if has_torch or not n.startswith("torch")]
+    print(at_size.HEADER)
+    for net in nets:
+        for row in at_size.rows_of(net, names, at_size.ROUNDS):
+            print(at_size.terminal_line(row), flush=True)
+            yield row
+    print("\nwhat they say of a wrong gradient")
+    for name in names:
+        print(f"{name:25} {at_size.CHECKERS[name].says}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    items = ("digits", *at_size.NETS)
+    parser.add_argument("items", nargs="*", metavar="ITEM", help=", ".join(items))
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the rows there too"
     )
     given = parser.parse_args()
-    checkers = {
-        "funcgrad.testing": accepted_by_proof,
-        "jax check_grads": accepted_by_check_grads,
-    }
-    if importlib.util.find_spec("torch"):
-        checkers["torch gradcheck"] = accepted_by_gradcheck
-    print(f"{'checker':18} {'dtype':7} {'n':>5}  {'smallest factor caught':24} alarms")
-    rows = []
-    for row in measure(checkers):
-        print(terminal_line(row), flush=True)
-        rows.append(row._asdict())
-    if "torch gradcheck" not in checkers:
+    chosen = given.items or items
+    if not set(chosen) <= set(items):
+        parser.error(f"items are {', '.join(items)}; got {' '.join(chosen)}")
+    has_torch = importlib.util.find_spec("torch") is not None
+    rows = list(digits(has_torch)) if "digits" in chosen else []
+    nets = [net for net in at_size.NETS if net in chosen]
+    large = list(sizes(nets, has_torch)) if nets else []
+    if not has_torch:
         how = 'pip install "funcgrad[bench]"'
         print(f"{'torch gradcheck':18} absent: needs torch: {how}")
     if given.json:
         found = [m for m in ("jax", "numpy", "torch") if importlib.util.find_spec(m)]
-        versions = {module: importlib.metadata.version(module) for module in found}
-        given.json.write_text(
-            json.dumps({"versions": versions, "rows": rows}, indent=1)
-        )
+        told = {
+            "versions": {name: importlib.metadata.version(name) for name in found},
+            "rows": [row._asdict() for row in rows],
+            "sizes": [row._asdict() for row in large],
+        }
+        given.json.write_text(json.dumps(told, indent=1))
 
 
 if __name__ == "__main__":
