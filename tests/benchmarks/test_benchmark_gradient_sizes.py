@@ -15,7 +15,7 @@ def gradients(fault, dtype="float64"):
     with jax.enable_x64(True):
         problem = net((3, 4, 2), 5, fault, dtype)
         value, slopes = jax.value_and_grad(problem.f)(problem.params, problem.batch)
-    return float(value), slopes
+    return float(value), jax.tree.map(np.asarray, slopes)
 
 
 def test_a_fault_is_in_the_gradient_alone_and_where_it_should_be():
