@@ -61,6 +61,7 @@ def by_gradcheck(
     for each leaf, at a random direction.
     """
     import torch
+    from torch.autograd.gradcheck import GradcheckError
 
     leaves, tree = jax.tree.flatten(x)
 
@@ -93,7 +94,7 @@ def by_gradcheck(
         return Judged(
             None, f"stopped after {seconds:.0f} s at element {done:,} of {size:,}"
         )
-    except torch.autograd.gradcheck.GradcheckError as error:
+    except GradcheckError as error:
         return Judged(False, first_words(error))
     return Judged(True, "")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks import gradient_sizes
-from benchmarks.gradient_checkers import StoppedError, by_gradcheck
+from benchmarks.gradient_checkers import by_gradcheck
 from benchmarks.gradient_sizes import NETS, judged, net, row_of, rows_of, terminal_line
 
 PROOF = "funcgrad.testing"
@@ -95,4 +95,12 @@ def test_gradcheck_is_stopped_at_an_element():
     pytest.importorskip("torch")
     judged = by_gradcheck(lambda x: (x**2).sum(), np.ones(3), seconds=0.0)
     assert judged == (None, "stopped after 0 s at element 0 of 3")
-    assert issubclass(StoppedError, Exception)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_gradcheck_judges_all_leaves(fast):
+    pytest.importorskip("torch")
+    with jax.enable_x64(True):
+        for fault, accepted in {"": True, "broadcast": False}.items():
+            problem = net((2, 3, 1), 4, fault, "float64")
+            assert by_gradcheck(*problem, fast=fast).accepted is accepted
