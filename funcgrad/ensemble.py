@@ -33,7 +33,7 @@ from funcgrad.fitting import print_members, who_prints
 from funcgrad.jaxprs import count as operations_in
 from funcgrad.member import MemberRun, Members
 from funcgrad.model import Objective, Params
-from funcgrad.training import State, check_steps
+from funcgrad.training import State, check_objective, check_steps
 
 
 class Sweep(NamedTuple):
@@ -187,6 +187,12 @@ def _member(
     every: int,
 ) -> MemberRun:
     """Return the run of any member, with functions that can be looked up."""
+    check_objective(objective)
+    if not callable(make_optimizer):
+        raise ValueError(
+            f"make_optimizer must be a function of the hyper-parameters, such as "
+            f"optax.sgd, got {type(make_optimizer).__name__}"
+        )
     score = None if score is None else hashable(score)
     functions = hashable(objective), hashable(make_optimizer), hashable(init)
     return MemberRun(*functions, check_steps(steps), batch_size, score, every)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from funcgrad.arguments import check_function
+
 Params = Any
 """Any pytree of arrays."""
 
@@ -52,6 +54,8 @@ def objective(model: AnyModel, loss: Callable[..., jax.Array]) -> Objective:
     >>> def penalised(params, batch):
     ...     return data_loss(params, batch) + 1e-4 * fg.l2(params)
     """
+    check_function("the model's apply", getattr(model, "apply", model), "those of mlp")
+    check_function("loss", loss, "funcgrad.squared_error")
 
     def f(params: Params, batch: Any) -> jax.Array:
         is_row = isinstance(batch, (tuple, list))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from funcgrad.arguments import at_least
+from funcgrad.arguments import at_least, check_function
 from funcgrad.batches import (
     as_arrays,
     batch_shapes,
@@ -47,6 +47,7 @@ Step = Callable[[State, Any], tuple[State, jax.Array]]
 
 def init_state(params: Params, optimizer: optax.GradientTransformation) -> State:
     """Return the state before the first update."""
+    check_optimizer(optimizer)
     # An explicit dtype makes Python numbers strongly typed, as later steps return them.
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), params)
     _check_floats(params)
@@ -67,6 +68,8 @@ def make_step(objective: Objective, optimizer: optax.GradientTransformation) -> 
     >>> print(f"{loss:.1f} {state.params:.1f}")
     16.0 2.6
     """
+    check_objective(objective)
+    check_optimizer(optimizer)
 
     def step(state: State, batch: Any) -> tuple[State, jax.Array]:
         loss, grads = jax.value_and_grad(objective)(state.params, batch)
@@ -111,6 +114,7 @@ def train(
             f"train goes on from a State, got {type(state).__name__}: "
             f"init_state(params, optimizer) makes the first one"
         )
+    check_objective(objective)
     steps = check_steps(steps, state.step)
     data = as_arrays("data", data)
     check_weights(objective, state.params, data, batch_shapes(data, batch_size, key))
@@ -182,6 +186,21 @@ def check_steps(steps: int, done: Any = 0) -> int:
                 f"state._replace(step=jnp.zeros((), jnp.int32))"
             )
     return steps
+
+
+def check_objective(objective: Any) -> None:
+    """Raise unless `objective` can be called, as a model cannot."""
+    check_function("objective", objective, "funcgrad.objective(model, loss)")
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise unless `optimizer` is a pair of functions, as optax makes them."""
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        name = getattr(optimizer, "__name__", repr(optimizer))
+        raise ValueError(
+            f"optimizer must be one of optax, such as optax.sgd(0.1), which has a rate "
+            f"already, got {name}"
+        )
 
 
 def _check_floats(params: Params) -> None:

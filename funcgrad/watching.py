@@ -25,7 +25,7 @@ from funcgrad.errors import InputError, listed
 from funcgrad.history import Fit, History, Progress, joined
 from funcgrad.model import Objective
 from funcgrad.strata import Strata
-from funcgrad.training import State, check_steps
+from funcgrad.training import State, check_objective, check_steps
 from funcgrad.validation import Metric, scores
 
 # The first chunk has steps of so much work, which is a millisecond or two.
@@ -109,6 +109,7 @@ def run_of(
     key: jax.Array | None,
 ) -> Run:
     """Return the run, one that is shared where its arrays lie on several processes."""
+    check_objective(objective)
     given = objective, optimizer, state, data, batch_size, key
     if jax.process_count() == 1:
         return Run(*given)

@@ -109,3 +109,15 @@ def test_what_comes_out_has_the_dtype_of_the_parameters():
 def test_only_a_float_type_can_be_computed_in():
     with pytest.raises(ValueError, match="needs a float type to compute in, got int8"):
         fg.cast(NET, "int8")
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "sentence"),
+    [
+        (fg.mlp([2, 1]), "mse", "loss must be a function, such as funcgrad.squ"),
+        (jnp.ones(3), fg.hinge, "the model's apply must be a function"),
+    ],
+)
+def test_an_objective_is_made_of_functions(model, loss, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fg.objective(model, loss)

@@ -272,3 +272,26 @@ def test_the_program_does_not_grow_with_the_steps(batch_size):
 
     assert lines(1_000) == lines(10_000_000)
     assert lines(1_000) != lines(1_001) or batch_size is None  # a rest is seen
+
+
+@pytest.mark.parametrize("how", [fg.fit, fg.make_step])
+def test_what_is_no_objective_or_no_optimizer_is_refused(how):
+    model, rows = fg.mlp([2, 1]), (jnp.ones((3, 2)), jnp.ones((3, 1)))
+    good = fg.objective(model, fg.squared_error), optax.sgd(0.1)
+    given = (model.init(jax.random.key(0)), rows) if how is fg.fit else ()
+    options = {"steps": 1, "progress": None} if how is fg.fit else {}
+    with pytest.raises(ValueError, match="objective must be a function, such as"):
+        how(model, good[1], *given, **options)
+    with pytest.raises(ValueError, match=r"such as optax.sgd\(0.1\), .* got sgd"):
+        how(good[0], optax.sgd, *given, **options)
+
+
+def test_members_are_given_a_function_that_makes_their_optimizers():
+    model, rows = fg.mlp([2, 1]), (jnp.ones((3, 2)), jnp.ones((3, 1)))
+    objective = fg.objective(model, fg.squared_error)
+    rates = {"learning_rate": jnp.ones(2)}
+    with pytest.raises(ValueError, match="make_optimizer must be a function of"):
+        fg.train_many(
+            objective, optax.sgd(0.1), model.init, rates, rows, steps=1,
+            key=jax.random.key(0),
+        )  # fmt: skip

@@ -15,7 +15,7 @@ from funcgrad.cli.train import train
 from funcgrad.version import __version__
 
 app = typer.Typer(
-    help="Train tiny neural nets, and use them on tables.",
+    help="Train tiny neural nets on tables and texts, and use them.",
     rich_markup_mode=None,
     add_completion=False,
     no_args_is_help=True,

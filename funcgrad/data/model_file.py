@@ -31,6 +31,8 @@ def save(path: str | os.PathLike[str], about: dict[str, Any], params: Any) -> No
 
 def read(path: str | os.PathLike[str]) -> Any:
     """Return what a model file says of itself, or say in a sentence why it is none."""
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder: give the model.safetensors in it")
     try:
         is_file = stat.S_ISREG(os.stat(path).st_mode)
         metadata = checkpoint.load_metadata(path) if is_file else {}

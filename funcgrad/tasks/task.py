@@ -93,7 +93,7 @@ def load(
     if not path.exists() and not path.suffix:
         raise InputError(
             f"{str(what)!r} is neither one of {', '.join(POINTS)} nor a CSV file"
-            f"{did_you_mean(str(what), POINTS)}"
+            f"{did_you_mean(str(what), [*POINTS, 'pydoc'])}"
         )
     return _of_table(path, target, seed)
 

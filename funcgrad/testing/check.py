@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcgrad.arguments import check_function
+from funcgrad.errors import InputError
 from funcgrad.jaxprs import has_while
 from funcgrad.testing import culprit, verdict
 from funcgrad.testing.budget import Spent, within
@@ -40,6 +42,9 @@ def check_gradients(
     may. These are counted, not timed: they are the same everywhere, and rough.
     """
     flint()
+    check_function("f", f, "lambda x: jnp.sum(x**2)")
+    if not isinstance(seconds, (int, float)) or not seconds > 0:
+        raise InputError(f"must be a number above 0, got {seconds!r}", "seconds")
     program = trace(f, args, argnums, grad, cotangents, seconds)
     return judged(
         program, given=grad is not None, exactly=program.is_small, seconds=seconds

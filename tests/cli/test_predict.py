@@ -112,7 +112,7 @@ def test_model_files_that_are_none(refused, models, tmp_path):
         "text": "text is not a whole safetensors file",
         "nothing": "nothing is not a whole safetensors file",
         "absent": "there is no model file absent",
-        "runs": "runs ",
+        "runs": "runs is a folder: give the model.safetensors in it",
     }
     for name, change in {
         "other format": {"format": 2},

@@ -313,3 +313,14 @@ def test_no_argument_is_a_tolerance():
 
     names = set(inspect.signature(check_gradients).parameters)
     assert names == {"f", "args", "argnums", "grad", "cotangents", "seconds"}
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), "60"])
+def test_seconds_are_a_number_above_0(seconds):
+    with pytest.raises(ValueError, match=f"^seconds must .* 0, got {seconds!r}$"):
+        check_gradients(jnp.sin, 1.0, seconds=seconds)
+
+
+def test_what_is_no_function_has_no_gradient():
+    with pytest.raises(ValueError, match=r"^f must be a function, such as"):
+        check_gradients(jnp.ones(2), 1.0)
