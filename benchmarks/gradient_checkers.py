@@ -58,7 +58,7 @@ def by_gradcheck(
     """Hand JAX's function and gradient to torch.autograd.gradcheck.
 
     It evaluates f twice for each element of x, one after another; with `fast`, twice
-    for each leaf, at a random direction.
+    for each leaf, at a random direction, and element by element where these disagree.
     """
     import torch
     from torch.autograd.gradcheck import GradcheckError

@@ -151,7 +151,8 @@ class Row(NamedTuple):
     wall: float | None
     memory: int | None  # bytes that the process grew by, at its peak
     right: str  # what became of the right gradient
-    found: dict[str, str]  # of each fault: found, missed, or "as right" if both are
+    # Of each fault: found, missed, stopped, "as right" where both are rejected.
+    found: dict[str, str]
     said: dict[str, str]  # of each fault
     failed: str
 
@@ -185,7 +186,9 @@ def row_of(
         values = [d[figure] for d in turns if d.get(figure) is not None]
         return statistics.median(values) if values else None
 
-    def outcome(accepted: bool) -> str:
+    def outcome(accepted: bool | None) -> str:
+        if accepted is None:
+            return "stopped"
         if accepted:
             return "missed"
         return "found" if first["accepted"] else "as right"

@@ -78,6 +78,12 @@ def test_who_rejects_the_right_gradient_finds_nothing():
     assert row.right == "rejected, no" and row.memory is None
 
 
+def test_who_is_stopped_at_a_fault_has_not_found_it():
+    right, stopped = ({"accepted": a, "said": ""} for a in (True, None))
+    row = row_of("moons", PROOF, [right], {"factor": stopped, "broadcast": right})
+    assert row.found == {"factor": "stopped", "broadcast": "missed"}
+
+
 def test_who_is_stopped_is_asked_once_and_who_fails_says_how(monkeypatch):
     answers = {"stopped": {"accepted": None, "said": "stopped after 60 s"}}
     monkeypatch.setattr(
