@@ -21,14 +21,14 @@ from funcgrad.testing.program import Program
 class Resolved(NamedTuple):
     """The verdict on an alarm, with the equation to blame, and notes.
 
-    `shares` is the difference of each leaf, by its largest element; `miss` how likely a
-    wrong rule was cleared.
+    `off` is the difference of each leaf in float64; `miss` how likely a wrong rule was
+    cleared.
     """
 
     verdict: str
     why: str
     notes: list[str]
-    shares: list[float]
+    off: Difference
     miss: float = 0.0
 
 
@@ -52,7 +52,7 @@ def resolve(
     if given:
         why = "the function passed as grad="
         if _is_wrong(program, decided, here):
-            return Resolved("rule", why, [], here.shares)
+            return Resolved("rule", why, [], here)
         return _neither(here, why)
     try:
         with part(0.5):
@@ -60,7 +60,7 @@ def resolve(
     except Spent:
         if not _is_wrong(program, decided, here):
             raise
-        return Resolved("rule", culprit.NOT_FOUND, [], here.shares)
+        return Resolved("rule", culprit.NOT_FOUND, [], here)
 
 
 def _is_wrong(program: Program, decided: Decided, here: Difference) -> bool:
@@ -77,7 +77,7 @@ def _by_equations(program: Program, decided: Decided, here: Difference) -> Resol
         text = culprit.describe(suspect.place)
         found = lemma.judge(suspect.alone, suspect.decided)
         if found.verdict == "wrong":
-            return Resolved("rule", text, [], here.shares)
+            return Resolved("rule", text, [], here)
         is_custom = suspect.place.eqn.primitive.name in CUSTOM_CALLS
         if found.verdict == "right" and is_custom:
             reals |= found.reals
@@ -86,13 +86,13 @@ def _by_equations(program: Program, decided: Decided, here: Difference) -> Resol
             unproven.append(f"{text}\n  is neither wrong nor proven by itself")
     here = in_floats.least(program, decided, reals)
     if _is_wrong(program, decided, here):
-        return Resolved("rule", culprit.none_of([*unproven, *untried]), [], here.shares)
+        return Resolved("rule", culprit.none_of([*unproven, *untried]), [], here)
     if suspects and not unproven and not here.is_clear:
         keys = {s.key for s in suspects}
         again = lemma.passed(program, lambda eqn: key_of(eqn) in keys)
         if again is not None:
             miss = again.miss + len(suspects) * lemma.MISS
-            return Resolved("ok", "", list(proven.values()), here.shares, miss)
+            return Resolved("ok", "", list(proven.values()), here, miss)
     return _neither(here, "\n".join(unproven[:3]) or "no single equation")
 
 
@@ -102,9 +102,7 @@ def _neither(here: Difference, why: str) -> Resolved:
         if here.is_clear
         else "the identity fails in every field, and float64 shows no difference"
     )
-    return Resolved(
-        "uncovered", why, [f"{note}: neither wrong nor proven"], here.shares
-    )
+    return Resolved("uncovered", why, [f"{note}: neither wrong nor proven"], here)
 
 
 def key_of(eqn: Any) -> Any:

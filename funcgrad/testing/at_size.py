@@ -17,6 +17,7 @@ from funcgrad.testing import adjoint_bound, alarms, beside, culprit, identity, i
 from funcgrad.testing.budget import Spent
 from funcgrad.testing.control import Place
 from funcgrad.testing.identity import MODELS, Decided
+from funcgrad.testing.in_floats import Difference
 from funcgrad.testing.numbers.floats import Floats
 from funcgrad.testing.numbers.path import Path
 from funcgrad.testing.program import Program, lifted_constants
@@ -37,7 +38,7 @@ def judge(program: Program, *, given: bool) -> GradientReport:
             why = f"{culprit.describe(overflow)}\n  leaves the range of its float type"
             return _report(program, decided, "pole", [], why)
     tested = identity.test(program, decided, MODELS[:1])
-    shares = [0.0] * len(program.variables)
+    off: Difference | None = None
     verdict, why, miss = "ok", "", tested.miss
     if tested.model is None:
         here = in_floats.least(program, decided)
@@ -52,7 +53,7 @@ def judge(program: Program, *, given: bool) -> GradientReport:
             verdict = "beside"
     if tested.model is None and verdict != "beside":
         found = alarms.resolve(program, decided, here, given=given)
-        verdict, why, shares = found.verdict, found.why, found.shares
+        verdict, why, off = found.verdict, found.why, found.off
         if verdict == "rule" and not here.is_clear:
             notes.append(
                 "the gradient is right at these arguments all the same, as far as "
@@ -79,7 +80,7 @@ def judge(program: Program, *, given: bool) -> GradientReport:
             notes.append("some elements at ties were not judged from both sides")
     if verdict == "beside":
         verdict = "ok"
-    return _report(program, decided, verdict, notes, why, shares, miss)
+    return _report(program, decided, verdict, notes, why, off, miss)
 
 
 # Poles --------------------------------------------------------------------------------
@@ -141,7 +142,7 @@ def _report(
     verdict: str,
     notes: list[str],
     why: str,
-    shares: list[float] | None = None,
+    off: Difference | None = None,
     miss: float = identity.MISS,
 ) -> GradientReport:
     rounding = None
@@ -156,12 +157,12 @@ def _report(
     leaves = []
     for i, path in enumerate(program.paths):
         leaf_verdict = verdict
-        if verdict == "rule" and shares is not None:
-            leaf_verdict = "rule" if shares[i] > in_floats.CLEAR else "ok"
+        if verdict == "rule" and off is not None:
+            leaf_verdict = "rule" if off.shares[i] > in_floats.CLEAR else "ok"
         made = decided.values[i], program.values[i].astype(np.float64)
         if verdict == "pole" and all(np.isfinite(x).all() for x in made):
             leaf_verdict = "ok"
-        leaf = _leaf(program, decided, i, path, leaf_verdict, rounding, shares)
+        leaf = _leaf(program, decided, i, path, leaf_verdict, rounding, off)
         leaves.append(leaf)
     found = worst([verdict, *(leaf.verdict for leaf in leaves)])
     if found == "compiler" and program.gradient is None:
@@ -195,22 +196,25 @@ def _leaf(
     path: str,
     verdict: str,
     rounding: list[Rounding] | None,
-    shares: list[float] | None,
+    off: Difference | None,
 ) -> LeafReport:
     values, dtype = program.values[i], program.variables[i].dtype
     floats, made = values.astype(np.float64), decided.values[i]
     if not made.size:
         return LeafReport(path, made.shape, dtype.name, "ok", (), "", "", "0", 0, 0, 0)
+    right, rule_error = made, "0"
+    if is_wrong := verdict == "rule" and off is not None:
+        right, rule_error = made - off.off[i], f"{off.shares[i]:.3g}"
     with np.errstate(all="ignore"):
-        miss = np.nan_to_num(np.abs(floats - made), nan=np.inf)
+        miss = np.nan_to_num(np.abs(floats - right), nan=np.inf)
     k = int(np.argmax(miss))
-    if rounding is not None and rounding[i].is_of_one and np.isfinite(floats).all():
-        k = rounding[i].farthest
+    if rounding is not None and rounding[i].is_of_one and not is_wrong:
+        k = rounding[i].farthest if np.isfinite(floats).all() else k
     at = tuple(int(n) for n in np.unravel_index(k, made.shape))
     eps = float(ml_dtypes.finfo(dtype).eps)
     most = -np.log10(eps / 2)
-    true, off = float(made[at]), float(miss[at])
-    digits = most if off == 0 else -np.log10(off / abs(true)) if true else 0.0
+    true, apart = float(right[at]), float(miss[at])
+    digits = most if apart == 0 else -np.log10(apart / abs(true)) if true else 0.0
     ulps = bound = np.inf
     if rounding is not None:
         ulps, bound = rounding[i].off / eps, rounding[i].bound / eps
@@ -218,7 +222,6 @@ def _leaf(
             verdict, ulps = "compiler", np.inf
         if verdict == "ok" and rounding[i].off > rounding[i].bound:
             verdict = "compiler"
-    share = shares[i] if shares is not None else 0.0
     return LeafReport(
         path=path,
         shape=made.shape,
@@ -227,7 +230,7 @@ def _leaf(
         worst=at,
         truth=f"{true:.15g}",
         value=str(values[at]),
-        rule_error=f"{share:.3g}" if verdict == "rule" else "0",
+        rule_error=rule_error,
         ulps=float(ulps),
         bound=float(bound),
         digits=float(np.clip(digits, 0, most)),

@@ -288,3 +288,24 @@ def test_sums_of_more_terms_than_a_product_of_residues_holds():
             grad=lambda w: 1.0001 * jax.grad(lambda w: jnp.tanh(w @ x).sum())(w),
         )  # fmt: skip
         assert wrong.model is None
+
+
+def test_beside_a_wrong_rule_stands_the_right_gradient():
+    @jax.custom_vjp
+    def tanh(x):
+        return jnp.tanh(x)
+
+    tanh.defvjp(
+        lambda x: (jnp.tanh(x), x),
+        lambda x, g: (jnp.where(x > 0, 3, 1) * g * (1 - jnp.tanh(x) ** 2),),
+    )
+    x = jnp.linspace(-1, 1, 64, dtype=jnp.float32)
+    (leaf,) = judged(lambda x: tanh(x).sum(), x).leaves
+    right = 1 - np.tanh(np.float64(x)) ** 2
+    assert leaf.verdict == "rule"
+    assert leaf.worst == (32,)  # the first above 0 has the largest slope
+    assert np.isclose(
+        float(leaf.truth), right[32], rtol=1e-14
+    )  # float64's own rounding
+    # tanh of 0.016 is off by ulps of 2e-9, and so is what is left of 1.
+    assert np.isclose(float(leaf.value), 3 * right[32], rtol=1e-6)
