@@ -55,6 +55,10 @@ def trace(
     seconds: float = math.inf,
 ) -> Program:
     """Trace f and its gradient; see `check_gradients` for the arguments."""
+    if not args:
+        raise ValueError(
+            "f is differentiated at arguments: pass them after it, as in (f, x)"
+        )
     chosen = [argnums] if isinstance(argnums, int) else list(argnums)
     if not all(-len(args) <= i < len(args) for i in chosen):
         raise ValueError(

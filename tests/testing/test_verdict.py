@@ -324,3 +324,8 @@ def test_seconds_are_a_number_above_0(seconds):
 def test_what_is_no_function_has_no_gradient():
     with pytest.raises(ValueError, match=r"^f must be a function, such as"):
         check_gradients(jnp.ones(2), 1.0)
+
+
+def test_a_function_without_arguments_is_said():
+    with pytest.raises(ValueError, match=r"pass them after it, as in \(f, x\)$"):
+        check_gradients(jnp.sin)

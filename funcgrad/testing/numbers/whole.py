@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -111,26 +112,24 @@ class Whole:
         def bind(x: Any, y: Any) -> Any:
             return eqn.primitive.bind(x, y, **params)
 
-        def pull_left(g: np.ndarray, y: np.ndarray) -> np.ndarray:
-            back = lambda g, y: jax.vjp(lambda x: bind(x, y), jnp.zeros(a.shape))[1](g)  # noqa: E731
-            return in_float64(lambda g, y: back(g, y)[0], g, y)
+        def by_left(g: Any, y: Any) -> Any:
+            return jax.vjp(lambda x: bind(x, y), jnp.zeros(a.shape))[1](g)[0]
 
-        def pull_right(g: np.ndarray, x: np.ndarray) -> np.ndarray:
-            back = lambda g, x: jax.vjp(lambda y: bind(x, y), jnp.zeros(b.shape))[1](g)  # noqa: E731
-            return in_float64(lambda g, x: back(g, x)[0], g, x)
+        def by_right(g: Any, x: Any) -> Any:
+            return jax.vjp(lambda y: bind(x, y), jnp.zeros(b.shape))[1](g)[0]
 
-        return self.bilinear(
-            lambda x, y: in_float64(bind, x, y), a, b, terms, (pull_left, pull_right)
-        )
+        pulls = partial(in_float64, by_left), partial(in_float64, by_right)
+        return self.bilinear(partial(in_float64, bind), a, b, terms, pulls)
 
     def added_at(self, places: np.ndarray, updates: Any, shape: Sequence[int]) -> Any:
         """Return zeros with updates added at flat places; one below 0 is none."""
         size = math.prod(shape)
         places = np.where(places < 0, size, places)
+        meet = max(1, int(np.max(np.bincount(places, minlength=1))))
         return self.linear(
             lambda u: np.bincount(places, u.ravel(), size + 1)[:-1].reshape(shape),
             updates,
-            max(1, *np.bincount(places, minlength=1).tolist()),
+            meet,
             lambda g: np.append(g, 0.0)[places].reshape(updates.shape),
         )
 

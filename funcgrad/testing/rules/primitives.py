@@ -9,6 +9,8 @@ what the primitive means; how numbers are added, compared and moved, the walk kn
 | data moved          | `walk.numbers.moved(function, arrays)`, a function of NumPy    |
 | what is decided     | `walk.decisions`: `compare`, `best`, `largest`, `order`, ...   |
 | elementwise rules   | `walk.elementwise(eqn, rule, inputs)`                          |
+| updates that meet   | `walk.added_at(eqn, places, updates, shape, onto)`             |
+| places to go to     | `walk.settled(eqn, x)`, where rounding may have changed them   |
 """
 
 from __future__ import annotations
