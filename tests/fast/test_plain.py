@@ -35,7 +35,7 @@ def test_whole_numbers_are_the_same_without_anything_fast(monkeypatch, small_gro
     fast = runs()
     calls = []
 
-    def plainly(run, own, shared, work, progress=None):
+    def plainly(run, own, shared, work, progress=None, devices=None):
         calls.append("groups")
 
         def one(own, shared):
