@@ -83,7 +83,7 @@ def _by_equations(program: Program, decided: Decided, here: Difference) -> Resol
             reals |= found.reals
             proven[text] = f"proven by itself {found.how}, and read as a lemma: {text}"
         else:
-            unproven.append(f"{text}\n  is neither wrong nor proven by itself")
+            unproven.append(culprit.in_doubt(suspect.place))
     here = in_floats.least(program, decided, reals)
     if _is_wrong(program, decided, here):
         return Resolved("rule", culprit.none_of([*unproven, *untried]), [], here)

@@ -107,8 +107,7 @@ def of_rule(program: Program, given: bool) -> str:
         if wrong:
             raise Found(describe(place))
         if wrong is None:
-            text = f"{describe(place)}\n  is neither wrong nor proven by itself"
-            untried[id(eqn)] = text
+            untried[id(eqn)] = in_doubt(place)
 
     # A tape, since what the variables have no part in is not differentiated.
     numbers = Truth()
@@ -119,6 +118,11 @@ def of_rule(program: Program, given: bool) -> str:
     except Found as found:
         return found.text
     return none_of(list(untried.values()))
+
+
+def in_doubt(place: Place) -> str:
+    """Say that an equation is not known to be right."""
+    return f"{describe(place)}\n  is neither wrong nor proven by itself"
 
 
 def none_of(others: list[str]) -> str:

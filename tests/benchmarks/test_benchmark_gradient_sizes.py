@@ -23,6 +23,7 @@ def test_a_fault_is_in_the_gradient_alone_and_where_it_should_be():
     for fault in ("factor", "broadcast"):
         assert gradients(fault)[0] == value
     _, (wrong, same) = gradients("factor")
+    # Float64 sums of few terms, which the factor has rounded otherwise.
     np.testing.assert_allclose(wrong.w, first.w * (1 + 2.0**-20), rtol=1e-12)
     np.testing.assert_array_equal(same.w, last.w)
     _, (same, wrong) = gradients("broadcast")
